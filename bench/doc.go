@@ -1,0 +1,17 @@
+// Command bench measures spinecertd beside nginx (stream), HAProxy and stunnel
+// on one machine in one run, and prints the ratios that DESIGN.md, section 9
+// sets as targets.
+//
+//	make bench
+//	go run ./bench -quick -only nginx,spinecert
+//
+// What is measured is the proxy's own CPU time (user and system, from
+// /proc/PID/stat, over its process tree) and its own memory (from
+// /proc/PID/smaps_rollup), not throughput: those hold on a machine that others
+// use too. The load generator and the backend live in this process and are not
+// counted. The proxies take turns within each round, so that a noisy minute
+// meets all of them.
+//
+// Nothing here gates a test: a missed target is a line in a table, and the exit
+// status is 1 only when something could not be measured.
+package main

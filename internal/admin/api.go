@@ -1,0 +1,151 @@
+package admin
+
+import "time"
+
+// Status is how the daemon stands: the `status` result of the command line.
+type Status struct {
+	Version      string        `json:"version"`
+	PID          int           `json:"pid"`
+	Started      time.Time     `json:"started"`
+	Ready        bool          `json:"ready"` // every slot that a tunnel uses serves an identity
+	Config       ConfigStatus  `json:"config"`
+	Environments []Environment `json:"environments"`
+	Slots        []Slot        `json:"slots"`
+	Tunnels      []Tunnel      `json:"tunnels"`
+	Services     []struct{}    `json:"services"`
+	Requests     []struct{}    `json:"requests"`
+	Conditions   []Condition   `json:"conditions"`
+}
+
+// ConfigStatus says which configuration is in force, and why a later one is not.
+type ConfigStatus struct {
+	File   string    `json:"file"`
+	Loaded time.Time `json:"loaded"`
+	Error  string    `json:"error,omitempty"`
+}
+
+// Environment is one environment and its trust state.
+type Environment struct {
+	Name         string    `json:"name"`
+	Ready        bool      `json:"ready"`
+	Sequence     uint64    `json:"sequence"`
+	Revocation   string    `json:"revocation"`
+	Roots        int       `json:"roots"`
+	SubCAs       int       `json:"subcas"`
+	Expired      int       `json:"expired"`
+	Bundle       string    `json:"bundle_sha256,omitempty"`
+	CRLs         []CRL     `json:"crls"`
+	LastError    string    `json:"last_error,omitempty"`
+	Hint         string    `json:"hint,omitempty"`
+	PendingSince time.Time `json:"pending_since,omitzero"`
+}
+
+// CRL is one revocation list in force.
+type CRL struct {
+	Origin     string    `json:"origin"`
+	Issuer     string    `json:"issuer"`
+	Entries    int       `json:"entries"`
+	ThisUpdate time.Time `json:"this_update"`
+	NextUpdate time.Time `json:"next_update"`
+}
+
+// Slot is one slot. State is empty, ready, pending, refused or held; a slot with
+// a generation serves it, whatever its state.
+type Slot struct {
+	Name         string    `json:"name"`
+	Environment  string    `json:"environment"`
+	State        string    `json:"state"`
+	Generation   uint64    `json:"generation"`
+	FQDN         string    `json:"fqdn"`
+	Names        []string  `json:"names"`
+	NotAfter     time.Time `json:"not_after,omitzero"` // of leaf and chain, the earliest
+	Serial       string    `json:"serial,omitempty"`
+	SHA256       string    `json:"sha256,omitempty"` // of the leaf
+	Source       string    `json:"source"`           // the files
+	Since        time.Time `json:"since,omitzero"`   // when the generation was published
+	PendingSince time.Time `json:"pending_since,omitzero"`
+	LastError    string    `json:"last_error,omitempty"`
+	LastReason   string    `json:"last_reason,omitempty"`
+	Hint         string    `json:"hint,omitempty"`
+	Affects      Affects   `json:"affects"`
+}
+
+// Affects says who is hit when a slot's certificate ends.
+type Affects struct {
+	ODS   []string `json:"ods"`
+	ASIDs []string `json:"asids"`
+	Note  string   `json:"note,omitempty"`
+}
+
+// Tunnel is one tunnel.
+type Tunnel struct {
+	Name        string   `json:"name"`
+	Direction   string   `json:"direction"`
+	Slot        string   `json:"slot"`
+	State       string   `json:"state"` // open, closed (its slot is not ready) or failed (a listener does not open)
+	Listen      []string `json:"listen"`
+	Forward     string   `json:"forward"`
+	Peers       []string `json:"peers"`
+	Connections int64    `json:"connections"`
+	Accepted    uint64   `json:"accepted"` // handshakes
+	Refused     uint64   `json:"refused"`
+	LastError   string   `json:"last_error,omitempty"`
+}
+
+// Condition is something that is wrong, in the codes of the contract.
+type Condition struct {
+	Code     string    `json:"code"`
+	Subject  string    `json:"subject"`
+	Severity string    `json:"severity"` // warning or critical
+	Since    time.Time `json:"since"`
+	Message  string    `json:"message"`
+	Hint     string    `json:"hint,omitempty"`
+}
+
+// Error is a refusal of the API: what, and what to do next.
+type Error struct {
+	Code    string `json:"code"` // one word, for programs
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+	// Problems lists the errors of a configuration, one each, with its place.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.Message }
+
+// Codes of Error where a caller branches.
+const (
+	CodeConfiguration = "configuration" // the configuration is wrong; nothing changed
+	CodeForbidden     = "forbidden"     // the caller may not change anything
+	CodeUnknown       = "unknown"       // there is no such slot
+	CodeRefused       = "refused"       // examined and judged bad; what was served goes on
+	CodeFailed        = "failed"        // could not be done
+	CodeUsage         = "usage"         // the request does not make sense
+)
+
+// RotateRequest asks to look at a slot's source now.
+type RotateRequest struct {
+	Slot  string   `json:"slot"`
+	Allow []string `json:"allow,omitempty"` // guard rules to override, once
+}
+
+// RotateResult is the slot afterwards. Rotated says whether its generation changed.
+type RotateResult struct {
+	Slot    Slot `json:"slot"`
+	Rotated bool `json:"rotated"`
+}
+
+// ReloadResult says what a reload did. It is returned also when a slot or
+// environment refused its material: then the error is CodeRefused, the
+// configuration is in force, and what was served before goes on.
+type ReloadResult struct {
+	Config  ConfigStatus `json:"config"`
+	Refused []string     `json:"refused"` // slots and environments whose material was not taken, with the reason
+}
+
+// reply is the envelope of every answer.
+type reply struct {
+	Result any    `json:"result,omitempty"`
+	Error  *Error `json:"error,omitempty"`
+}

@@ -1,0 +1,186 @@
+package config
+
+import (
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Config is a checked configuration. All paths in it are absolute, and every value has its default filled in.
+type Config struct {
+	File               string // absolute path of the file it was read from
+	DefaultEnvironment string // "" when there are several environments and every slot names its own
+	Environments       []Environment
+	Slots              []Slot // in the order of the file, like Environments and Tunnels
+	Tunnels            []Tunnel
+	Admin              Admin
+	State              State
+	ClockMaxStep       time.Duration // clock.max_step
+	Limits             Limits
+	Organisation       Organisation
+	LogLevel           slog.Level
+	LogFormat          string // "auto", "text" or "json"
+
+	warnings []Problem
+}
+
+// Environment returns the environment called name.
+func (c *Config) Environment(name string) (Environment, bool) {
+	i := slices.IndexFunc(c.Environments, func(e Environment) bool { return e.Name == name })
+	if i < 0 {
+		return Environment{}, false
+	}
+	return c.Environments[i], true
+}
+
+// Slot returns the slot called name.
+func (c *Config) Slot(name string) (Slot, bool) {
+	i := slices.IndexFunc(c.Slots, func(s Slot) bool { return s.Name == name })
+	if i < 0 {
+		return Slot{}, false
+	}
+	return c.Slots[i], true
+}
+
+// Warnings returns what is no error and still deserves a line in the log at every start: each place where the
+// configuration accepts more than the default would, or refuses everybody.
+func (c *Config) Warnings() []Problem { return slices.Clone(c.warnings) }
+
+// An Environment is a named trust configuration.
+type Environment struct {
+	Name          string
+	Profile       string // "nhs-g1", "nhs-g2" or "private"
+	NameFromCN    bool
+	Trust         []string // paths, never empty
+	AcceptableCAs []string // lower-case hex SHA-256 or common names; nil is auto
+	Revocation    string   // "require", "prefer" or "off"
+	CRL           CRL
+}
+
+// CRL says where the CRLs of an environment come from. Refresh, Timeout, Hosts and Proxy are for fetching, which this
+// version does not do.
+type CRL struct {
+	Files   []string // paths
+	Grace   time.Duration
+	MaxSize int64 // bytes
+	Refresh time.Duration
+	Timeout time.Duration
+	Hosts   []string // lower-case names or addresses
+	Proxy   string   // http://host:port or ""
+}
+
+// A Slot is a place on this host that holds one identity over time.
+type Slot struct {
+	Name              string
+	Environment       string // exists
+	FQDN              string // lower case; "" when not given
+	Files             Files
+	StrictPermissions bool          // key_permissions: strict
+	Poll              time.Duration // watch.poll
+	Settle            time.Duration // watch.settle
+	Allow             []string      // guard.allow
+	Affects           Affects
+}
+
+// Files names the source of an identity: Certificate, Key and perhaps Chain, or PKCS12 and perhaps PasswordFile. The
+// others are "".
+type Files struct {
+	Certificate, Chain, Key string
+	PKCS12, PasswordFile    string
+}
+
+// Affects says who depends on a slot.
+type Affects struct {
+	ODS   []string
+	ASIDs []string
+	Note  string
+}
+
+// The directions of a Tunnel.
+const (
+	Inbound  = "inbound"  // terminates TLS-MA
+	Outbound = "outbound" // originates TLS-MA
+)
+
+// A Tunnel terminates or originates TLS-MA for a local service.
+type Tunnel struct {
+	Name          string
+	Direction     string     // Inbound or Outbound
+	Listen        []Listener // never empty
+	Forward       Address
+	Slot          string   // exists
+	AnyPeer       bool     // peers: ["*"]
+	Peers         []string // lower-case host names; empty only if AnyPeer
+	Pins          []string // lower-case hex SHA-256 of the SPKI; nil for none
+	Revocation    string   // "require", "prefer" or "off", the environment's if the tunnel names none
+	AcceptableCAs []string // as in Environment; nil is the environment's
+	TLS           TLS
+	ProxyProtocol bool           // version 2, towards Forward
+	AllowFrom     []netip.Prefix // nil is everyone
+	AllowAllUsers bool           // allow_users: ["*"]
+	ServerName    string         // for SNI; "" sends none
+	Timeouts      Timeouts
+	Connections   int
+}
+
+// An Address is where to listen or to connect: Network is "tcp" or "unix", Address is host:port or an absolute path, as
+// net.Listen and net.Dial want them.
+type Address struct {
+	Network string
+	Address string
+}
+
+// A Listener is where to listen: Network and Address are as in [Address]. Group and Mode are for unix sockets, and Group
+// "" keeps the daemon's own.
+type Listener struct {
+	Network string
+	Address string
+	Group   string
+	Mode    fs.FileMode
+}
+
+// TLS holds versions and suites as crypto/tls numbers them.
+type TLS struct {
+	MinVersion, MaxVersion uint16
+	CipherSuites           []uint16 // TLS 1.2; never empty
+	Resumption             bool
+}
+
+// Timeouts of a connection.
+type Timeouts struct {
+	Handshake time.Duration
+	Dial      time.Duration
+	Idle      time.Duration // 0 is none
+	KeepAlive time.Duration // 0 is none
+}
+
+// Admin says how the daemon is asked and watched.
+type Admin struct {
+	Socket  string   // path
+	Group   string   // of the socket; "" keeps the daemon's own
+	Writers []string // user names or numeric uids
+	HTTP    string   // loopback host:port; "" is none
+}
+
+// State says what the daemon writes.
+type State struct {
+	Directory       string
+	KeepGenerations int
+	AuditMax        int64 // bytes
+}
+
+// Limits of the whole daemon.
+type Limits struct {
+	Handshakes  int // 0 is 4 per CPU
+	PerSource   int
+	Connections int
+	ChainBytes  int64
+	Drain       time.Duration
+}
+
+// Organisation says who runs this host.
+type Organisation struct {
+	Name, Contact, ODS string
+}

@@ -1,0 +1,168 @@
+package config
+
+// The raw structs are the schema: their tags hold the key (yaml), the default, the limits (min, max, enum, and later for
+// values that are known but not supported yet) and the manual text (doc). Binding, JSON Schema and the reference table
+// of docs/configuration.md are made from them, so a key is described once.
+
+type rawConfig struct {
+	DefaultEnvironment text                  `yaml:"default_environment" doc:"Environment of the slots that name none. May be left out while there is only one."`
+	Environments       table[rawEnvironment] `yaml:"environments" doc:"Trust configurations by name. At least one is needed."`
+	Slots              table[rawSlot]        `yaml:"slots" doc:"The identities of this host, by name."`
+	Tunnels            table[rawTunnel]      `yaml:"tunnels" doc:"Listeners that terminate or originate TLS-MA, by name."`
+	Admin              rawAdmin              `yaml:"admin" doc:"How the daemon is asked and watched."`
+	State              rawState              `yaml:"state" doc:"What the daemon writes."`
+	Clock              rawClock              `yaml:"clock" doc:"When the clock is not to be trusted."`
+	Limits             rawLimits             `yaml:"limits" doc:"Limits of the whole daemon."`
+	Organisation       rawOrganisation       `yaml:"organisation" doc:"Who runs this host."`
+	Log                rawLog                `yaml:"log" doc:"What is logged, and how."`
+	Services           later                 `yaml:"services"`
+	Alerts             later                 `yaml:"alerts"`
+	Issuers            later                 `yaml:"issuers"`
+	Directory          later                 `yaml:"directory"`
+	Gateway            later                 `yaml:"gateway"`
+	Fleet              later                 `yaml:"fleet"`
+}
+
+type rawEnvironment struct {
+	Place         place
+	Profile       text       `yaml:"profile" default:"nhs-g2" enum:"nhs-g1|nhs-g2|private" doc:"What certificates of this environment look like; sets the defaults of name_from_cn and tls.cipher_suites."`
+	NameFromCN    boolean    `yaml:"name_from_cn" auto:"true for nhs-g1, else false" doc:"Take the peer's name from the CN where the certificate has no SAN. Logged and counted."`
+	Trust         list[path] `yaml:"trust" doc:"Files with roots and subCAs, in any order and form. Needed. Expired ones are kept and reported."`
+	AcceptableCAs automatic  `yaml:"acceptable_cas" auto:"auto" doc:"CAs named to clients in CertificateRequest: auto (the unexpired subCAs of the bundle), or a list of SHA-256 fingerprints or common names of CAs in the bundle."`
+	Revocation    text       `yaml:"revocation" default:"require" enum:"require|prefer|off" doc:"require: without a current CRL for every certificate below the root a peer is refused. prefer: it is accepted and counted. off: CRLs are not looked at."`
+	CRL           rawCRL     `yaml:"crl" doc:"Where CRLs come from."`
+}
+
+type rawCRL struct {
+	Files   list[path] `yaml:"files" doc:"CRL files, PEM or DER. Enforced. With revocation: require and no files every peer is refused, as this version fetches no CRLs."`
+	Grace   duration   `yaml:"grace" default:"24h" min:"0s" max:"90d" doc:"How long a CRL is used after its nextUpdate."`
+	MaxSize size       `yaml:"max_size" default:"64MiB" min:"1KiB" max:"1GiB" doc:"Largest CRL that is read."`
+	Refresh duration   `yaml:"refresh" default:"1h" min:"1m" max:"30d" doc:"How often CRLs are fetched. Used when fetching arrives in a later version."`
+	Timeout duration   `yaml:"timeout" default:"5s" min:"100ms" max:"5m" doc:"Time for one fetch. Used when fetching arrives in a later version."`
+	Hosts   list[text] `yaml:"hosts" default:"crl.nhs.uk" doc:"The only hosts CRLs may be fetched from. Used when fetching arrives in a later version."`
+	Proxy   text       `yaml:"proxy" doc:"HTTP proxy for fetching, http://host:port, without a password. Used when fetching arrives in a later version."`
+}
+
+type rawSlot struct {
+	Place          place
+	Environment    text       `yaml:"environment" auto:"default_environment" doc:"The environment whose trust judges this identity and its peers."`
+	FQDN           text       `yaml:"fqdn" doc:"The name the certificate should carry."`
+	Files          rawFiles   `yaml:"files" doc:"Where the identity is read from: certificate, key and perhaps chain, or pkcs12."`
+	KeyPermissions text       `yaml:"key_permissions" default:"strict" enum:"strict|warn" doc:"strict: a key that others may read is refused. warn: it is used, and said."`
+	Watch          rawWatch   `yaml:"watch" doc:"How the files are watched."`
+	Guard          rawGuard   `yaml:"guard" doc:"What a new identity may do."`
+	Affects        rawAffects `yaml:"affects" doc:"Who is cut off when this identity fails; told with every condition."`
+	Managed        later      `yaml:"managed"`
+}
+
+type rawFiles struct {
+	Place        place
+	Certificate  path `yaml:"certificate" doc:"Leaf, perhaps followed by its chain: PEM, DER or PKCS#7."`
+	Chain        path `yaml:"chain" doc:"SubCAs that are not in the certificate file. What the bundle holds need not be repeated."`
+	Key          path `yaml:"key" doc:"Private key: PEM or DER, not encrypted."`
+	PKCS12       path `yaml:"pkcs12" doc:"Certificate, chain and key in one PKCS#12 file, instead of the three above."`
+	PasswordFile path `yaml:"password_file" doc:"File that holds the password of pkcs12. Passwords never stand in this file."`
+}
+
+type rawWatch struct {
+	Poll   duration `yaml:"poll" default:"30s" min:"100ms" max:"1d" doc:"How often the files are looked at even if nothing was reported."`
+	Settle duration `yaml:"settle" default:"60s" min:"0s" max:"1d" doc:"How long a set that does not fit together yet is pending before it is a condition."`
+}
+
+type rawGuard struct {
+	Allow list[text] `yaml:"allow" enum:"older|names|trust-shrink|crl-number|chain|key-reuse|rolled-back" doc:"Guard rules that are off for this slot for good. Better: allow one candidate with spinecert rotate --allow."`
+}
+
+type rawAffects struct {
+	ODS   list[text] `yaml:"ods" doc:"ODS codes."`
+	ASIDs list[text] `yaml:"asids" doc:"ASIDs. Quotes keep leading zeros for other readers of this file."`
+	Note  text       `yaml:"note" doc:"One line of text."`
+}
+
+type rawTunnel struct {
+	Place         place
+	Direction     text              `yaml:"direction" enum:"inbound|outbound" doc:"inbound: terminates TLS-MA. outbound: originates it. Needed."`
+	Listen        list[rawListener] `yaml:"listen" doc:"HOST:PORT with an IP address, unix:/path, or {unix, group, mode}. Needed. Outbound: TCP on loopback only. Port 0 (any free port) on loopback only."`
+	Forward       text              `yaml:"forward" doc:"HOST:PORT or unix:/path of the service behind the tunnel. Needed."`
+	Slot          text              `yaml:"slot" doc:"The identity that is shown to peers. Needed."`
+	Peers         list[text]        `yaml:"peers" auto:"inbound: none, must be written; outbound: host of forward" doc:"Exact names of the peers that are accepted, in lower case. [\"*\"] accepts every certificate of the environment, and must be written out."`
+	Pins          list[text]        `yaml:"pins" doc:"SHA-256 of public keys (SPKI, hex). If there are any, the peer's key must be one of them, in addition to all else."`
+	Policy        text              `yaml:"policy" default:"enforce" enum:"enforce" later:"audit" doc:"enforce: what is refused is refused."`
+	Revocation    text              `yaml:"revocation" enum:"require|prefer|off" auto:"the environment's" doc:"Overrides revocation of the environment."`
+	AcceptableCAs list[text]        `yaml:"acceptable_cas" auto:"the environment's" doc:"Overrides acceptable_cas of the environment. Inbound only."`
+	TLS           rawTLS            `yaml:"tls" doc:"Versions and cipher suites."`
+	ProxyProtocol text              `yaml:"proxy_protocol" default:"off" enum:"off|v2" doc:"Tell the service behind forward the address of the peer. Inbound only."`
+	AllowFrom     list[text]        `yaml:"allow_from" auto:"everyone" doc:"CIDRs of the addresses that may connect; others are closed before any cryptography. Unix sockets are not concerned."`
+	AllowUsers    list[text]        `yaml:"allow_users" doc:"Outbound only. A TCP listener lends the identity to every local user: [\"*\"] says that this is meant. Names of users are not supported by this version."`
+	ServerName    text              `yaml:"server_name" auto:"host of forward, unless an address" doc:"Name sent in SNI. Outbound only."`
+	Timeouts      rawTimeouts       `yaml:"timeouts" doc:"Time limits of a connection."`
+	Connections   count             `yaml:"connections" default:"2000" min:"1" max:"1000000" doc:"Open connections of this tunnel; what is over is closed before any cryptography."`
+	Mode          later             `yaml:"mode"`
+}
+
+type rawSocket struct {
+	Place place
+	Unix  path `yaml:"unix" doc:"Path of the socket."`
+	Group text `yaml:"group" doc:"Group that owns the socket; the daemon's own if empty."`
+	Mode  text `yaml:"mode" default:"0660" doc:"Permissions of the socket, octal."`
+}
+
+type rawTLS struct {
+	MinVersion   text       `yaml:"min_version" default:"1.2" enum:"1.2|1.3" doc:"Lowest version."`
+	MaxVersion   text       `yaml:"max_version" default:"1.2" enum:"1.2|1.3" doc:"Highest version. No published rule of Spine permits 1.3."`
+	CipherSuites list[text] `yaml:"cipher_suites" auto:"ECDHE-RSA-AES256-GCM-SHA384, ECDHE-RSA-AES128-GCM-SHA256; profile private: their ECDSA twins as well" doc:"Suites of TLS 1.2, by IANA or OpenSSL name. Those of TLS 1.3 are fixed."`
+	Resumption   boolean    `yaml:"resumption" default:"true" doc:"Resume sessions. Every rule is applied to resumed sessions too."`
+}
+
+type rawTimeouts struct {
+	Handshake duration `yaml:"handshake" default:"10s" min:"100ms" max:"10m" doc:"From the first byte to a finished handshake."`
+	Dial      duration `yaml:"dial" default:"5s" min:"100ms" max:"10m" doc:"To reach forward."`
+	Idle      duration `yaml:"idle" default:"0s" min:"0s" max:"365d" doc:"Close when nothing flows for so long; 0s never."`
+	KeepAlive duration `yaml:"keepalive" default:"30s" min:"0s" max:"1d" doc:"TCP keep-alive interval; 0s none."`
+}
+
+type rawAdmin struct {
+	Socket  rawAdminSocket `yaml:"socket" doc:"The unix socket of the CLI."`
+	Writers list[text]     `yaml:"writers" default:"root" doc:"Users who may change things through the socket, by name or uid. Its group may read."`
+	HTTP    rawHTTP        `yaml:"http" doc:"Metrics and health."`
+}
+
+type rawAdminSocket struct {
+	Path  path `yaml:"path" default:"/run/spinecert/admin.sock" doc:"Path of the socket."`
+	Group text `yaml:"group" default:"spinecert" doc:"Group that owns the socket (0660) and may read; \"\" keeps the daemon's own."`
+}
+
+type rawHTTP struct {
+	Listen text  `yaml:"listen" doc:"Loopback address for /metrics, /healthz and /readyz; empty: none."`
+	Slot   later `yaml:"slot"`
+	Peers  later `yaml:"peers"`
+}
+
+type rawState struct {
+	Directory       path  `yaml:"directory" default:"/var/lib/spinecert" doc:"The only directory the daemon writes to."`
+	KeepGenerations count `yaml:"keep_generations" default:"5" min:"0" max:"1000" doc:"Generations kept of each slot."`
+	AuditMax        size  `yaml:"audit_max" default:"64MiB" min:"64KiB" max:"16GiB" doc:"Size at which audit.jsonl is turned over."`
+}
+
+type rawClock struct {
+	MaxStep duration `yaml:"max_step" default:"5m" min:"1s" max:"1d" doc:"A step of the wall clock beyond this makes it suspect: nothing is cut or replaced for dates alone."`
+}
+
+type rawLimits struct {
+	Handshakes  count    `yaml:"handshakes" default:"0" min:"0" max:"1000000" doc:"Handshakes at once; 0 is 4 per CPU."`
+	PerSource   count    `yaml:"per_source" default:"64" min:"1" max:"1000000" doc:"Handshakes at once from one address."`
+	Connections count    `yaml:"connections" default:"10000" min:"1" max:"1000000" doc:"Open connections of all tunnels."`
+	ChainBytes  size     `yaml:"chain_bytes" default:"64KiB" min:"4KiB" max:"16MiB" doc:"What a peer may send before its handshake ends."`
+	Drain       duration `yaml:"drain" default:"30s" min:"0s" max:"1d" doc:"How long open connections may finish when the daemon stops or a tunnel is removed."`
+}
+
+type rawOrganisation struct {
+	Name    text `yaml:"name" doc:"Name of the organisation, for the mail that asks for a certificate."`
+	Contact text `yaml:"contact" doc:"Who answers questions."`
+	ODS     text `yaml:"ods" doc:"ODS code of the organisation."`
+}
+
+type rawLog struct {
+	Level  text `yaml:"level" default:"info" enum:"debug|info|warn|error" doc:"Least severity that is logged."`
+	Format text `yaml:"format" default:"auto" enum:"auto|text|json" doc:"auto: for the journal under systemd, else text."`
+}

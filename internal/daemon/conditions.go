@@ -1,0 +1,104 @@
+package daemon
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/rotate"
+	"github.com/spinecert/spinecert/trust"
+)
+
+// When a certificate's remaining life becomes a condition.
+const (
+	expiringWarning  = 30 * 24 * time.Hour
+	expiringCritical = 7 * 24 * time.Hour
+	caExpiring       = 90 * 24 * time.Hour
+)
+
+// conditions are what is wrong at now, in the codes of the contract.
+func (d *Daemon) conditions(now time.Time) []admin.Condition {
+	out := []admin.Condition{}
+	add := func(code, subject, severity string, since time.Time, message, hint string) {
+		out = append(out, admin.Condition{Code: code, Subject: subject, Severity: severity, Since: since.UTC(), Message: message, Hint: hint})
+	}
+	for _, s := range d.keeper.Slots() {
+		slotConditions(s, now, add)
+	}
+	for _, e := range d.keeper.Environments() {
+		environmentConditions(e, d.started, now, add)
+	}
+	for _, t := range d.liveTunnels() {
+		if st := d.tunnelStatus(t); st.State == "failed" {
+			add("tunnel_down", t.name, "critical", d.started, "a listener does not open: "+st.LastError, "free the address, or correct listen in the configuration")
+		}
+	}
+	if err := d.audit.failing(); err != nil {
+		add("state_unwritable", "state", "warning", d.started, err.Error(), "make room, or give the directory back to the daemon's user")
+	}
+	return out
+}
+
+type adder func(code, subject, severity string, since time.Time, message, hint string)
+
+func slotConditions(s *rotate.Slot, now time.Time, add adder) {
+	st := s.Status()
+	severity := "warning"
+	if st.Generation == nil {
+		severity = "critical"
+	}
+	switch r := st.Refusal; {
+	case r == nil:
+	case r.Reason == "key_readable":
+		add("key_readable", s.Name(), severity, st.PendingSince, r.Error(), r.Hint())
+	case !r.Pending:
+		add("rotation_refused", s.Name(), severity, st.PendingSince, r.Error(), r.Hint())
+	case now.Sub(st.PendingSince) >= st.Config.Settle || st.Generation == nil:
+		add("source_incoherent", s.Name(), severity, st.PendingSince, r.Error(), r.Hint())
+	}
+	snap := s.Snapshot()
+	if snap == nil {
+		return
+	}
+	end := snap.Generation.NotAfter
+	left := end.Sub(now)
+	text := fmt.Sprintf("its certificate or chain ends on %s", end.UTC().Format(time.RFC3339))
+	hint := "ask for the next certificate now; put it in place of the files, it is taken by itself"
+	switch {
+	case left <= 0:
+		add("expired", s.Name(), "critical", end, text, hint)
+	case left <= expiringCritical:
+		add("expiring", s.Name(), "critical", end.Add(-expiringCritical), text, hint)
+	case left <= expiringWarning:
+		add("expiring", s.Name(), "warning", end.Add(-expiringWarning), text, hint)
+	}
+}
+
+func environmentConditions(e *rotate.Environment, started, now time.Time, add adder) {
+	st := e.Status()
+	if st.Refusal != nil {
+		add("rotation_refused", e.Name(), "warning", st.Since, "trust files not taken: "+st.Refusal.Error(), st.Refusal.Hint())
+	}
+	state := e.Trust()
+	if state == nil {
+		return
+	}
+	if state.Revocation() == trust.Off {
+		add("revocation_off", e.Name(), "warning", started, "peers are accepted without looking at any CRL", "set revocation: require and name the CRLs in crl.files")
+	}
+	for _, c := range state.Bundle().Certificates() {
+		if left := c.NotAfter.Sub(now); left > 0 && left <= caExpiring {
+			add("ca_expiring", e.Name(), "warning", c.NotAfter.Add(-caExpiring), fmt.Sprintf("CA %q ends on %s", c.Subject.CommonName, c.NotAfter.UTC().Format(time.RFC3339)),
+				"add its successor to the trust files before that")
+		}
+	}
+	if state.Revocation() == trust.Off {
+		return
+	}
+	for _, crl := range state.CRLs() {
+		if now.After(crl.NextUpdate()) {
+			add("crl_stale", e.Name(), "warning", crl.NextUpdate(), fmt.Sprintf("CRL %q was due for renewal on %s", crl.Origin(), crl.NextUpdate().UTC().Format(time.RFC3339)),
+				"replace the file with a current list")
+		}
+	}
+}

@@ -1,0 +1,327 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/tunnel"
+	"github.com/spinecert/spinecert/rotate"
+)
+
+// Options are those of Run.
+type Options struct {
+	ConfigFile string
+	Version    string
+	Log        io.Writer // where log lines go
+}
+
+// stageTimeout bounds how long a start or reload waits for files. What hangs
+// longer goes on being waited for by the run loop, and holds up nothing else.
+const stageTimeout = 20 * time.Second
+
+// Daemon is one running spinecertd.
+type Daemon struct {
+	version string
+	file    string
+	started time.Time
+	uid     int
+	pid     int
+	log     *slog.Logger
+	level   *slog.LevelVar
+	metrics *metrics
+	keeper  *rotate.Keeper
+	gate    *tunnel.Gate
+	audit   *audit
+	events  chan func()
+	beat    atomic.Int64 // when the run loop turned last, Unix nanoseconds
+	staged  atomic.Bool  // READY was said
+	ready   chan struct{}
+	reloads sync.Mutex // held by a reload; one at a time
+
+	mu      sync.Mutex
+	config  *config.Config
+	loaded  time.Time
+	lastErr error // why a later configuration is not in force
+	since   time.Time
+	tunnels []*liveTunnel
+	writers []int
+}
+
+// liveTunnel is one tunnel and what it is wired to.
+type liveTunnel struct {
+	name     string
+	config   config.Tunnel
+	tunnel   *tunnel.Tunnel
+	binding  *binding
+	refusals *refusals
+}
+
+// Run runs the daemon until ctx ends or a signal asks it to stop, then drains.
+// The error is config.Problems if the configuration is wrong.
+func Run(ctx context.Context, o Options) error {
+	c, err := config.Load(o.ConfigFile)
+	if err != nil {
+		return err
+	}
+	d := newDaemon(o, c)
+	lock, err := lockState(c.State.Directory)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	return d.run(ctx)
+}
+
+func newDaemon(o Options, c *config.Config) *Daemon {
+	d := &Daemon{
+		version: o.Version, file: c.File, started: time.Now(), uid: os.Getuid(), pid: os.Getpid(),
+		level: &slog.LevelVar{}, metrics: newMetrics(o.Version), gate: tunnel.NewGate(gateLimits(c.Limits)),
+		audit: newAudit(c.State.Directory, c.State.AuditMax), events: make(chan func(), maxEvents),
+		ready: make(chan struct{}, 1), config: c, loaded: time.Now(),
+	}
+	d.log = newLog(o.Log, c, d.level)
+	d.writers = writerIDs(c.Admin.Writers, d.log)
+	d.keeper = rotate.New(rotate.Options{Events: d.onRotate, Beat: func() { d.beat.Store(time.Now().UnixNano()) }})
+	d.metrics.registry.MustRegister(facts{d})
+	return d
+}
+
+func newLog(w io.Writer, c *config.Config, level *slog.LevelVar) *slog.Logger {
+	level.Set(c.LogLevel)
+	options := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// run starts everything in order and stops it in the reverse one.
+func (d *Daemon) run(ctx context.Context) error {
+	// Log and run loop outlive ctx: what happens while draining is told too.
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	var group errgroup.Group
+	group.Go(func() error { d.writeEvents(background); return nil })
+	group.Go(func() error { _ = d.keeper.Run(background); return nil })
+	defer func() { stopBackground(); _ = group.Wait() }()
+
+	socket, err := listenAdmin(ctx, d.config.Admin)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	web, err := d.listenHTTP()
+	if err != nil {
+		return err
+	}
+	d.record1("starting", slog.LevelInfo, "starting", slog.String("version", d.version), slog.String("config", d.file))
+	for _, w := range d.config.Warnings() {
+		d.record1("config_warning", slog.LevelWarn, w.Message, slog.String("key", w.Key), slog.Int("line", w.Line))
+	}
+	if err := d.startTunnels(ctx); err != nil {
+		return err
+	}
+	serve, stopServing := context.WithCancel(background)
+	defer stopServing()
+	group.Go(func() error { d.keepReadiness(serve); return nil })
+	group.Go(func() error { return serveHTTP(serve, admin.NewServer(d.backend()), socket) })
+	if web != nil {
+		group.Go(func() error { return serveHTTP(serve, d.webServer(), web) })
+	}
+	group.Go(func() error { d.watchdog(serve); return nil })
+	d.staged.Store(true)
+	d.notify(sd.SdNotifyReady)
+	d.record1("ready", slog.LevelInfo, d.summary())
+
+	d.serve(ctx)
+	return d.shutdown(context.WithoutCancel(ctx))
+}
+
+// serve answers SIGHUP until ctx ends.
+func (d *Daemon) serve(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			_, _ = d.reload(ctx, actor{UID: d.uid, PID: d.pid, Via: "signal"}) // logged and shown in status; a signal gets no answer
+		}
+	}
+}
+
+// startTunnels stages all material, then opens what is ready.
+func (d *Daemon) startTunnels(ctx context.Context) error {
+	prepared, err := d.prepareTunnels(d.config)
+	if err != nil {
+		return err
+	}
+	d.stage(ctx, d.config)
+	d.commitTunnels(prepared)
+	return nil
+}
+
+// stage gives rotate the plan and waits, within reason, until all was looked at.
+func (d *Daemon) stage(ctx context.Context, c *config.Config) {
+	bounded, cancel := context.WithTimeout(ctx, stageTimeout)
+	defer cancel()
+	if err := d.keeper.Apply(bounded, plan(c)); err != nil {
+		d.record1("stage_slow", slog.LevelError, "some files could not be read in time; they are still being waited for", slog.String("error", err.Error()))
+	}
+}
+
+// shutdown drains: nothing new is accepted, what is open may end by itself for a while.
+func (d *Daemon) shutdown(ctx context.Context) error {
+	d.notify(sd.SdNotifyStopping)
+	d.mu.Lock()
+	tunnels, patience := d.tunnels, d.config.Limits.Drain
+	d.mu.Unlock()
+	d.record1("stopping", slog.LevelInfo, "stopping", slog.Duration("drain", patience))
+	drained := d.drain(ctx, tunnels, patience)
+	d.record1("stopped", slog.LevelInfo, "stopped", slog.Int("connections_cut", drained))
+	return nil
+}
+
+func (d *Daemon) drain(ctx context.Context, tunnels []*liveTunnel, patience time.Duration) int {
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var group sync.WaitGroup
+	var cut atomic.Int64
+	for _, t := range tunnels {
+		group.Go(func() { cut.Add(int64(t.tunnel.Drain(bounded))) })
+	}
+	group.Wait()
+	return int(cut.Load())
+}
+
+// keepReadiness opens and closes listeners as slots get or lose what they serve.
+func (d *Daemon) keepReadiness(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.ready:
+			d.setReadiness()
+		}
+	}
+}
+
+func (d *Daemon) wakeReadiness() {
+	select {
+	case d.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (d *Daemon) setReadiness() {
+	for _, t := range d.liveTunnels() {
+		s := d.keeper.Slot(t.config.Slot)
+		t.tunnel.SetReady(s != nil && s.Snapshot() != nil)
+	}
+	if d.staged.Load() {
+		d.notify("STATUS=" + d.summary())
+	}
+}
+
+func (d *Daemon) liveTunnels() []*liveTunnel {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tunnels
+}
+
+// summary is one sentence for systemd and the log.
+func (d *Daemon) summary() string {
+	ready, all := 0, d.keeper.Slots()
+	missing := ""
+	var next time.Time
+	for _, s := range all {
+		snap := s.Snapshot()
+		if snap == nil {
+			missing += " " + s.Name()
+			continue
+		}
+		ready++
+		if next.IsZero() || snap.Generation.NotAfter.Before(next) {
+			next = snap.Generation.NotAfter
+		}
+	}
+	text := fmt.Sprintf("%d of %d slots ready", ready, len(all))
+	if missing != "" {
+		text += "; not ready:" + missing
+	}
+	if !next.IsZero() {
+		text += "; next expiry " + next.UTC().Format(time.DateOnly)
+	}
+	return text
+}
+
+// record1 writes one log line of the daemon itself.
+func (d *Daemon) record1(event string, level slog.Level, text string, attrs ...slog.Attr) {
+	all := append([]slog.Attr{slog.String("event", event)}, attrs...)
+	d.post(func() { d.log.LogAttrs(context.Background(), level, text, all...) })
+}
+
+// notify tells systemd, if it runs us. A failure has nobody to be told to.
+func (d *Daemon) notify(state string) { _, _ = sd.SdNotify(false, state) }
+
+// watchdog tells systemd that the run loop turns. A loop that hangs is not told.
+func (d *Daemon) watchdog(ctx context.Context) {
+	interval, err := sd.SdWatchdogEnabled(false)
+	if err != nil || interval <= 0 {
+		return
+	}
+	t := time.NewTicker(interval / 3)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			if d.turning(now, interval) {
+				d.notify(sd.SdNotifyWatchdog)
+			}
+		}
+	}
+}
+
+func (d *Daemon) turning(now time.Time, within time.Duration) bool {
+	return now.Sub(time.Unix(0, d.beat.Load())) < within
+}
+
+// Check loads everything, publishes nothing and returns what would not be ready.
+func Check(ctx context.Context, o Options) (report string, ready bool, err error) {
+	c, err := config.Load(o.ConfigFile)
+	if err != nil {
+		return "", false, err
+	}
+	keeper := rotate.New(rotate.Options{})
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- keeper.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	bounded, stop := context.WithTimeout(ctx, stageTimeout)
+	defer stop()
+	if err := keeper.Apply(bounded, plan(c)); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return "", false, err
+	}
+	report, ready = describe(keeper)
+	return report, ready, nil
+}

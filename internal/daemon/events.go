@@ -1,0 +1,240 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/spinecert/spinecert/internal/tunnel"
+	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/rotate"
+)
+
+// maxEvents is how many events may wait for log and disk. A log that hangs must
+// not hold up a rotation or a handshake: what is over is counted and given up.
+const maxEvents = 4096
+
+// post hands work to the goroutine that writes log and audit.
+func (d *Daemon) post(work func()) {
+	select {
+	case d.events <- work:
+	default:
+		d.metrics.lostEvents.Inc()
+	}
+}
+
+// writeEvents writes log and audit until ctx ends and nothing waits any more.
+func (d *Daemon) writeEvents(ctx context.Context) {
+	retry := time.NewTicker(5 * time.Second)
+	defer retry.Stop()
+	for {
+		select {
+		case work := <-d.events:
+			work()
+		case <-retry.C:
+			d.told(d.audit.flush())
+		case <-ctx.Done():
+			for {
+				select {
+				case work := <-d.events:
+					work()
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+func (d *Daemon) told(err error) {
+	if err != nil {
+		d.log.Error("state directory takes no audit lines; they wait in memory", "event", "state_unwritable", "error", err.Error(),
+			"hint", "make room, or give the directory back to the daemon's user")
+	}
+}
+
+// onRotate is told by the run loop of rotate. It counts at once and leaves the rest to others.
+func (d *Daemon) onRotate(e rotate.Event) {
+	switch e.Kind {
+	case rotate.EventRotated:
+		d.metrics.rotated(e.Slot, e.Latency, e.Time)
+		d.wakeReadiness()
+	case rotate.EventRefused, rotate.EventOwnChain:
+		d.metrics.notRotated(e.Slot, "refused", e.Reason)
+	case rotate.EventPending:
+		d.metrics.notRotated(e.Slot, "pending", e.Reason)
+	case rotate.EventCleared:
+		if e.Slot != "" {
+			d.metrics.lastGood.WithLabelValues(e.Slot).Set(1)
+		}
+	case rotate.EventWatchLost, rotate.EventOverflow:
+		d.metrics.watchLost.WithLabelValues(e.Reason).Inc()
+	}
+	d.post(func() { d.record(e) })
+}
+
+// record writes one event of rotate to log and audit.
+func (d *Daemon) record(e rotate.Event) {
+	level, text := slog.LevelWarn, ""
+	attrs := []slog.Attr{slog.String("event", string(e.Kind))}
+	if e.Slot != "" {
+		attrs = append(attrs, slog.String("slot", e.Slot))
+	}
+	if e.Environment != "" {
+		attrs = append(attrs, slog.String("environment", e.Environment))
+	}
+	line := auditLine{Time: e.Time, Event: string(e.Kind), Slot: e.Slot, Reason: e.Reason, Actor: actor{UID: d.uid, PID: d.pid, Via: "files"}}
+	switch e.Kind {
+	case rotate.EventRotated:
+		level, text = slog.LevelInfo, "slot serves a new generation"
+		leaf := e.To.Identity.Leaf()
+		attrs = append(attrs, slog.Uint64("generation", e.To.Number), slog.String("serial", leaf.SerialNumber.Text(16)),
+			slog.String("sha256", pki.Fingerprint(leaf)), slog.Time("not_after", e.To.NotAfter), slog.Duration("latency", e.Latency))
+		line.To, line.Digest = e.To.Number, e.To.Digest()
+		if e.From != nil {
+			line.From = e.From.Number
+		}
+	case rotate.EventTrustChanged:
+		level, text = slog.LevelInfo, "environment has a new trust state"
+		b := e.Trust.Bundle()
+		attrs = append(attrs, slog.Uint64("sequence", e.Trust.Sequence()), slog.Int("roots", len(b.Roots())), slog.Int("subcas", len(b.SubCAs())),
+			slog.Int("expired", len(b.Expired(e.Time))), slog.Int("crls", len(e.Trust.CRLs())))
+	case rotate.EventCleared:
+		level, text = slog.LevelInfo, "files and what is served agree again"
+	case rotate.EventPending:
+		level, text = slog.LevelInfo, "source does not fit together yet; what is served stays"
+	case rotate.EventIncoherent:
+		text = "source has not fitted together for too long; what is served stays"
+	case rotate.EventRefused:
+		text = "candidate refused; what is served stays"
+	case rotate.EventOwnChain:
+		text = "what the slot serves does not pass the trust of its environment; it goes on serving it"
+	case rotate.EventTrustPending, rotate.EventTrustRefused:
+		text = "trust files not taken; the last trust state stays"
+	case rotate.EventWatchLost:
+		text = "directory cannot be watched; the poll goes on"
+	case rotate.EventOverflow:
+		text = "kernel dropped file events; everything is looked at again"
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("reason", e.Reason), slog.String("error", e.Err.Error()))
+		if hint := pki.Hint(e.Err); hint != "" {
+			attrs = append(attrs, slog.String("hint", hint))
+		}
+	}
+	d.log.LogAttrs(context.Background(), level, text, attrs...)
+	if e.Kind != rotate.EventPending && e.Kind != rotate.EventTrustPending {
+		d.told(d.audit.add(line))
+	}
+}
+
+// observer turns what one tunnel tells into counts and log lines.
+func (d *Daemon) observer(name string, r *refusals) tunnel.Observer {
+	return tunnel.Observer{
+		Handshake: func(h tunnel.Handshake) {
+			d.metrics.handshake(name, h)
+			r.count(h)
+			if h.Result != tunnel.Accepted && r.allow(time.Now()) {
+				d.post(func() { d.recordHandshake(name, h) })
+			}
+		},
+		Closed: func(_ *tunnel.Conn, c tunnel.Closed) {
+			switch c.Cause {
+			case tunnel.CauseEnd, tunnel.CauseTruncated, tunnel.CauseError, tunnel.CauseForward:
+			default:
+				d.metrics.cut.WithLabelValues(name, c.Cause).Inc()
+			}
+		},
+		Trouble: func(t tunnel.Trouble) {
+			r.trouble(t)
+			d.post(func() { d.recordTrouble(name, t) })
+		},
+	}
+}
+
+func (d *Daemon) recordHandshake(name string, h tunnel.Handshake) {
+	attrs := []slog.Attr{slog.String("event", "handshake_"+string(h.Result)), slog.String("tunnel", name), slog.String("reason", h.Reason)}
+	if h.Remote != nil {
+		attrs = append(attrs, slog.String("peer", h.Remote.String()))
+	}
+	if h.Err != nil {
+		attrs = append(attrs, slog.String("error", h.Err.Error()))
+		if hint := pki.Hint(h.Err); hint != "" {
+			attrs = append(attrs, slog.String("hint", hint))
+		}
+	}
+	d.log.LogAttrs(context.Background(), slog.LevelWarn, "peer not accepted", attrs...)
+}
+
+func (d *Daemon) recordTrouble(name string, t tunnel.Trouble) {
+	attrs := []slog.Attr{slog.String("event", "tunnel_"+string(t.Kind)), slog.String("tunnel", name), slog.String("address", t.Address)}
+	if t.Err == nil {
+		d.log.LogAttrs(context.Background(), slog.LevelInfo, "tunnel works again", attrs...)
+		return
+	}
+	d.log.LogAttrs(context.Background(), slog.LevelError, "tunnel has trouble", append(attrs, slog.String("error", t.Err.Error()))...)
+}
+
+// refusals bounds the log lines of one tunnel, and keeps what status shows of it.
+type refusals struct {
+	mu       sync.Mutex
+	window   time.Time
+	lines    int
+	accepted uint64
+	refused  uint64
+	listen   map[string]error // by address: why it does not open
+}
+
+const (
+	linesPerWindow = 20
+	lineWindow     = 10 * time.Second
+)
+
+// allow reports whether one more refusal may be logged. All are counted in any case.
+func (r *refusals) allow(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.window) >= lineWindow || now.Before(r.window) {
+		r.window, r.lines = now, 0
+	}
+	r.lines++
+	return r.lines <= linesPerWindow
+}
+
+func (r *refusals) count(h tunnel.Handshake) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h.Result == tunnel.Accepted {
+		r.accepted++
+	} else {
+		r.refused++
+	}
+}
+
+func (r *refusals) trouble(t tunnel.Trouble) {
+	if t.Kind != tunnel.TroubleListen {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.listen == nil {
+		r.listen = map[string]error{}
+	}
+	if t.Err == nil {
+		delete(r.listen, t.Address)
+	} else {
+		r.listen[t.Address] = t.Err
+	}
+}
+
+func (r *refusals) status() (accepted, refused uint64, listen error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, err := range r.listen {
+		errs = append(errs, err)
+	}
+	return r.accepted, r.refused, errors.Join(errs...)
+}

@@ -1,0 +1,122 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os/user"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/tunnel"
+)
+
+// loopStalled is when /healthz takes the run loop for hung; it turns every few seconds.
+const loopStalled = 30 * time.Second
+
+// listenAdmin opens the admin socket, 0660 for its group.
+func listenAdmin(ctx context.Context, a config.Admin) (net.Listener, error) {
+	l, err := tunnel.ListenUnix(ctx, a.Socket, 0o660, a.Group)
+	if err != nil {
+		return nil, fmt.Errorf("open admin socket: %w", err)
+	}
+	return l, nil
+}
+
+func (d *Daemon) listenHTTP() (net.Listener, error) {
+	address := d.config.Admin.HTTP
+	if address == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("open admin.http.listen %q: %w", address, errors.Unwrap(err))
+	}
+	return l, nil
+}
+
+// serveHTTP serves until ctx ends, then gives requests under way a moment.
+func serveHTTP(ctx context.Context, s *http.Server, l net.Listener) error {
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := s.Shutdown(grace); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	return nil
+}
+
+// webServer serves metrics and health, to GET and on loopback names only: a
+// browser on this host must not be talked into reading it for another site.
+func (d *Daemon) webServer() *http.Server {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		health(w, d.turning(time.Now(), loopStalled), "ok", "the run loop does not turn")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		health(w, d.usable(), d.summary(), d.summary())
+	})
+	return &http.Server{
+		Handler: loopbackHost(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+}
+
+func health(w http.ResponseWriter, ok bool, good, bad string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if !ok {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		good = bad
+	}
+	_, _ = fmt.Fprintln(w, good)
+}
+
+func loopbackHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		ip, err := netip.ParseAddr(host)
+		if host != "localhost" && (err != nil || !ip.IsLoopback()) {
+			http.Error(w, "ask by a loopback name", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// writerIDs turns user names into user IDs. A name that does not exist may
+// change nothing, and is told.
+func writerIDs(names []string, log *slog.Logger) []int {
+	var out []int
+	for _, name := range names {
+		if id, err := strconv.Atoi(name); err == nil {
+			out = append(out, id)
+			continue
+		}
+		u, err := user.Lookup(name)
+		if err != nil {
+			log.Warn("admin.writers names a user that does not exist", "event", "config_warning", "user", name)
+			continue
+		}
+		if id, err := strconv.Atoi(u.Uid); err == nil {
+			out = append(out, id)
+		}
+	}
+	return out
+}

@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/spinecert/spinecert/internal/tunnel"
+	"github.com/spinecert/spinecert/trust"
+)
+
+// metrics are the counters of the daemon, and its registry. What is a fact about
+// the present is not counted but read at scrape, see facts.go. docs/metrics.md
+// lists every series; a test holds one against the other.
+type metrics struct {
+	registry *prometheus.Registry
+
+	rotations   *prometheus.CounterVec
+	latency     prometheus.Histogram
+	lastGood    *prometheus.GaugeVec
+	lastSuccess *prometheus.GaugeVec
+	handshakes  *prometheus.CounterVec
+	cut         *prometheus.CounterVec
+	fromCN      *prometheus.CounterVec
+	unchecked   *prometheus.CounterVec
+	reloaded    prometheus.Gauge
+	lostEvents  prometheus.Counter
+	watchLost   *prometheus.CounterVec
+}
+
+const namespace = "spinecert"
+
+func newMetrics(version string) *metrics {
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		registry:    prometheus.NewRegistry(),
+		rotations:   vec("rotations_total", "Candidates of a slot: published, or not and why. Told once per candidate and reason.", "slot", "result", "reason"),
+		lastGood:    gauge("slot_last_rotation_successful", "1 if what the slot's source held last is what the slot serves, else 0.", "slot"),
+		lastSuccess: gauge("slot_last_rotation_success_timestamp_seconds", "When the slot last published a generation.", "slot"),
+		handshakes:  vec("tunnel_handshakes_total", "TLS handshakes of a tunnel by result (accepted, refused, limited, failed) and reason.", "tunnel", "result", "reason"),
+		cut:         vec("tunnel_connections_cut_total", "Open connections that the daemon ended, by reason.", "tunnel", "reason"),
+		fromCN:      vec("peer_name_from_cn_total", "Accepted peers whose name was read from the common name, as they have no SAN.", "tunnel"),
+		unchecked:   vec("peers_accepted_unchecked_total", "Accepted peers whose revocation could not be checked, by reason.", "tunnel", "reason"),
+		watchLost:   vec("watch_failures_total", "Times that the kernel's file events could not be relied on; the poll goes on.", "kind"),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "rotation_latency_seconds",
+			Help:    "From the first sign of a change to the publication of the generation made of it.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30, 300}}),
+		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "config_last_reload_successful",
+			Help: "1 if the configuration on disk was in force when it was last read, else 0."}),
+		lostEvents: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "events_lost_total",
+			Help: "Log and audit events given up because log or disk did not take them fast enough."}),
+	}
+	m.reloaded.Set(1)
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "Always 1; its labels say what runs.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}})
+	build.Set(1)
+	m.registry.MustRegister(m.rotations, m.latency, m.lastGood, m.lastSuccess, m.handshakes, m.cut, m.fromCN, m.unchecked,
+		m.reloaded, m.lostEvents, m.watchLost, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// handshake counts one handshake.
+func (m *metrics) handshake(name string, h tunnel.Handshake) {
+	m.handshakes.WithLabelValues(name, string(h.Result), h.Reason).Inc()
+	if h.Result != tunnel.Accepted {
+		return
+	}
+	if h.Verdict.NameSource == "cn" {
+		m.fromCN.WithLabelValues(name).Inc()
+	}
+	switch h.Verdict.Revocation {
+	case trust.RevocationUnavailable:
+		m.unchecked.WithLabelValues(name, string(h.Verdict.Unchecked)).Inc()
+	case trust.RevocationOff:
+		m.unchecked.WithLabelValues(name, "revocation_off").Inc()
+	}
+}
+
+func (m *metrics) rotated(slot string, latency time.Duration, at time.Time) {
+	m.rotations.WithLabelValues(slot, "published", "").Inc()
+	m.latency.Observe(latency.Seconds())
+	m.lastGood.WithLabelValues(slot).Set(1)
+	m.lastSuccess.WithLabelValues(slot).Set(seconds(at))
+}
+
+func (m *metrics) notRotated(slot, result, reason string) {
+	m.rotations.WithLabelValues(slot, result, reason).Inc()
+	m.lastGood.WithLabelValues(slot).Set(0)
+}
+
+// forgetSlot and forgetTunnel end the series of what left the configuration.
+func (m *metrics) forgetSlot(name string) {
+	l := prometheus.Labels{"slot": name}
+	m.rotations.DeletePartialMatch(l)
+	m.lastGood.DeletePartialMatch(l)
+	m.lastSuccess.DeletePartialMatch(l)
+}
+
+func (m *metrics) forgetTunnel(name string) {
+	l := prometheus.Labels{"tunnel": name}
+	for _, v := range []*prometheus.CounterVec{m.handshakes, m.cut, m.fromCN, m.unchecked} {
+		v.DeletePartialMatch(l)
+	}
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

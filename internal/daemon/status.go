@@ -1,0 +1,213 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/rotate"
+)
+
+// status gathers how everything stands.
+func (d *Daemon) status(context.Context) admin.Status {
+	now := time.Now()
+	s := admin.Status{
+		Version: d.version, PID: d.pid, Started: d.started.UTC().Truncate(time.Second), Ready: d.usable(), Config: d.configStatus(),
+		Environments: []admin.Environment{}, Slots: []admin.Slot{}, Tunnels: []admin.Tunnel{},
+		Services: []struct{}{}, Requests: []struct{}{}, Conditions: d.conditions(now),
+	}
+	for _, e := range d.keeper.Environments() {
+		s.Environments = append(s.Environments, environmentStatus(e, now))
+	}
+	c := d.currentConfig()
+	for _, slot := range d.keeper.Slots() {
+		s.Slots = append(s.Slots, slotStatus(slot, c))
+	}
+	for _, t := range d.liveTunnels() {
+		s.Tunnels = append(s.Tunnels, d.tunnelStatus(t))
+	}
+	return s
+}
+
+func (d *Daemon) currentConfig() *config.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.config
+}
+
+func (d *Daemon) configStatus() admin.ConfigStatus {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := admin.ConfigStatus{File: d.file, Loaded: d.loaded.UTC().Truncate(time.Second)}
+	if d.lastErr != nil {
+		s.Error = d.lastErr.Error()
+	}
+	return s
+}
+
+// usable reports whether every slot that a tunnel uses serves an identity.
+func (d *Daemon) usable() bool {
+	if !d.staged.Load() {
+		return false
+	}
+	for _, t := range d.liveTunnels() {
+		if s := d.keeper.Slot(t.config.Slot); s == nil || s.Snapshot() == nil {
+			return false
+		}
+	}
+	return true
+}
+
+func environmentStatus(e *rotate.Environment, now time.Time) admin.Environment {
+	st := e.Status()
+	out := admin.Environment{Name: e.Name(), Revocation: string(st.Config.Revocation), CRLs: []admin.CRL{}, PendingSince: st.Since.UTC()}
+	if st.Refusal != nil {
+		out.LastError, out.Hint = st.Refusal.Error(), st.Refusal.Hint()
+	}
+	state := e.Trust()
+	if state == nil {
+		return out
+	}
+	b := state.Bundle()
+	out.Ready, out.Sequence, out.Bundle = true, state.Sequence(), fmt.Sprintf("%x", b.Digest())
+	out.Roots, out.SubCAs, out.Expired = len(b.Roots()), len(b.SubCAs()), len(b.Expired(now))
+	for _, crl := range state.CRLs() {
+		out.CRLs = append(out.CRLs, admin.CRL{Origin: crl.Origin(), Issuer: crl.IssuerCertificate().Subject.CommonName, Entries: crl.Len(),
+			ThisUpdate: crl.ThisUpdate().UTC(), NextUpdate: crl.NextUpdate().UTC()})
+	}
+	return out
+}
+
+func slotStatus(slot *rotate.Slot, c *config.Config) admin.Slot {
+	st := slot.Status()
+	f := st.Config.Files
+	out := admin.Slot{Name: slot.Name(), Environment: st.Config.Environment, State: string(st.State), FQDN: st.Config.FQDN,
+		Names: []string{}, Source: strings.Join(nonEmpty(f.Certificate, f.Chain, f.Key, f.PKCS12), " "), PendingSince: st.PendingSince.UTC()}
+	if r := st.Refusal; r != nil {
+		out.LastError, out.LastReason, out.Hint = r.Error(), r.Reason, r.Hint()
+	}
+	if sc, ok := c.Slot(slot.Name()); ok {
+		out.Affects = admin.Affects(sc.Affects)
+	}
+	if snap := slot.Snapshot(); snap != nil {
+		g := snap.Generation
+		leaf := g.Identity.Leaf()
+		out.Names, _ = g.Identity.Names()
+		out.Generation, out.NotAfter, out.Since = g.Number, g.NotAfter.UTC(), g.Since.UTC()
+		out.Serial, out.SHA256 = leaf.SerialNumber.Text(16), pki.Fingerprint(leaf)
+	}
+	return out
+}
+
+func nonEmpty(in ...string) []string {
+	var out []string
+	for _, s := range in {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (d *Daemon) tunnelStatus(t *liveTunnel) admin.Tunnel {
+	accepted, refused, listenErr := t.refusals.status()
+	out := admin.Tunnel{Name: t.name, Direction: t.config.Direction, Slot: t.config.Slot, State: "open", Listen: []string{},
+		Forward: t.config.Forward.Address, Peers: t.config.Peers, Connections: int64(t.tunnel.Stats().Connections), Accepted: accepted, Refused: refused}
+	if t.config.AnyPeer {
+		out.Peers = []string{"*"}
+	}
+	for _, a := range t.tunnel.Addrs() {
+		out.Listen = append(out.Listen, a.String())
+	}
+	s := d.keeper.Slot(t.config.Slot)
+	switch {
+	case s == nil || s.Snapshot() == nil:
+		out.State = "closed"
+	case listenErr != nil:
+		out.State, out.LastError = "failed", listenErr.Error()
+	}
+	return out
+}
+
+// describe says for --check what would be ready.
+func describe(k *rotate.Keeper) (string, bool) {
+	var b strings.Builder
+	ready := true
+	line := func(kind, name string, ok bool, r *rotate.Refusal) {
+		word := "ready"
+		if !ok {
+			word, ready = "not ready", false
+		}
+		fmt.Fprintf(&b, "%s %s: %s", kind, name, word)
+		if r != nil {
+			fmt.Fprintf(&b, ": %v", r)
+			if h := r.Hint(); h != "" {
+				fmt.Fprintf(&b, " (%s)", h)
+			}
+		}
+		b.WriteByte('\n')
+	}
+	for _, e := range k.Environments() {
+		st := e.Status()
+		line("environment", e.Name(), st.Trust != nil && st.Refusal == nil, st.Refusal)
+	}
+	for _, s := range k.Slots() {
+		st := s.Status()
+		line("slot", s.Name(), st.Generation != nil && st.Refusal == nil, st.Refusal)
+	}
+	return b.String(), ready
+}
+
+// backend is what the admin API does.
+func (d *Daemon) backend() admin.Backend {
+	return admin.Backend{
+		Status: d.status,
+		Writers: func() []int {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.writers
+		},
+		Reload: func(ctx context.Context, c admin.Caller) (admin.ReloadResult, error) {
+			return d.reload(context.WithoutCancel(ctx), actor{UID: c.UID, PID: c.PID, Via: "socket"})
+		},
+		Rotate: d.rotateNow,
+	}
+}
+
+func (d *Daemon) rotateNow(ctx context.Context, c admin.Caller, r admin.RotateRequest) (admin.RotateResult, error) {
+	slot := d.keeper.Slot(r.Slot)
+	if slot == nil {
+		return admin.RotateResult{}, &admin.Error{Code: admin.CodeUnknown, Message: fmt.Sprintf("there is no slot %q", r.Slot), Hint: "see spinecert status for the slots there are"}
+	}
+	for _, rule := range r.Allow {
+		if err := rotate.CheckRule(rule); err != nil {
+			return admin.RotateResult{}, &admin.Error{Code: admin.CodeUsage, Message: err.Error()}
+		}
+	}
+	before := slot.Snapshot()
+	err := d.keeper.Rotate(ctx, r.Slot, r.Allow...)
+	after := slot.Snapshot()
+	result := admin.RotateResult{Slot: slotStatus(slot, d.currentConfig())}
+	line := auditLine{Time: time.Now(), Event: "rotate", Slot: r.Slot, Actor: actor{UID: c.UID, PID: c.PID, Via: "socket"}, Reason: strings.Join(r.Allow, ",")}
+	if before != nil {
+		line.From = before.Generation.Number
+	}
+	if after != nil {
+		line.To, line.Digest = after.Generation.Number, after.Generation.Digest()
+		result.Rotated = before == nil || before.Generation.Digest() != after.Generation.Digest()
+	}
+	d.post(func() { d.told(d.audit.add(line)) })
+	var refusal *rotate.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return result, &admin.Error{Code: admin.CodeRefused, Message: refusal.Error(), Hint: refusal.Hint()}
+	case err != nil:
+		return result, &admin.Error{Code: admin.CodeFailed, Message: err.Error()}
+	}
+	return result, nil
+}

@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"slices"
+	"sync/atomic"
+
+	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/tunnel"
+	"github.com/spinecert/spinecert/rotate"
+	"github.com/spinecert/spinecert/trust"
+)
+
+// plan translates the configuration for rotate.
+func plan(c *config.Config) rotate.Plan {
+	var p rotate.Plan
+	for _, e := range c.Environments {
+		p.Environments = append(p.Environments, rotate.EnvironmentConfig{
+			Name: e.Name, Profile: trust.Profile(e.Profile), NameFromCN: e.NameFromCN, Trust: e.Trust, CRLs: e.CRL.Files,
+			MaxCRL: e.CRL.MaxSize, AcceptableCAs: e.AcceptableCAs, Revocation: trust.Mode(e.Revocation), Grace: e.CRL.Grace,
+		})
+	}
+	for _, s := range c.Slots {
+		p.Slots = append(p.Slots, rotate.SlotConfig{
+			Name: s.Name, Environment: s.Environment, FQDN: s.FQDN, Files: rotate.Files(s.Files),
+			AllowReadableKey: !s.StrictPermissions, Allow: s.Allow, Poll: s.Poll, Settle: s.Settle,
+		})
+	}
+	return p
+}
+
+// endpointConfig translates the TLS side of a tunnel. Pins were checked by config.
+func endpointConfig(t config.Tunnel) (rotate.EndpointConfig, error) {
+	peers := trust.Names(t.Peers...)
+	if t.AnyPeer {
+		peers = trust.AnyName()
+	}
+	peers, err := peers.WithPins(t.Pins...)
+	if err != nil {
+		return rotate.EndpointConfig{}, err
+	}
+	c := rotate.EndpointConfig{
+		Role: rotate.Server, Peers: peers, Revocation: trust.Mode(t.Revocation), AcceptableCAs: t.AcceptableCAs,
+		MinVersion: t.TLS.MinVersion, MaxVersion: t.TLS.MaxVersion, CipherSuites: t.TLS.CipherSuites,
+		NoResumption: !t.TLS.Resumption, ServerName: t.ServerName,
+	}
+	if t.Direction == config.Outbound {
+		c.Role = rotate.Client
+	}
+	return c, nil
+}
+
+// sameEndpoint reports whether two tunnels use TLS alike, so that an endpoint and
+// the sessions it can resume outlive a reload that does not concern them.
+func sameEndpoint(a, b config.Tunnel) bool {
+	return a.Direction == b.Direction && a.Slot == b.Slot && a.AnyPeer == b.AnyPeer && slices.Equal(a.Peers, b.Peers) &&
+		slices.Equal(a.Pins, b.Pins) && a.Revocation == b.Revocation && slices.Equal(a.AcceptableCAs, b.AcceptableCAs) &&
+		a.TLS.MinVersion == b.TLS.MinVersion && a.TLS.MaxVersion == b.TLS.MaxVersion &&
+		slices.Equal(a.TLS.CipherSuites, b.TLS.CipherSuites) && a.TLS.Resumption == b.TLS.Resumption && a.ServerName == b.ServerName
+}
+
+func tunnelConfig(t config.Tunnel, e tunnel.Endpoint, limits config.Limits) tunnel.Config {
+	c := tunnel.Config{
+		Direction: tunnel.Direction(t.Direction), Forward: tunnel.Forward(t.Forward), Endpoint: e,
+		ProxyProtocol: t.ProxyProtocol, AllowFrom: t.AllowFrom, Handshake: t.Timeouts.Handshake, Dial: t.Timeouts.Dial,
+		Idle: t.Timeouts.Idle, KeepAlive: t.Timeouts.KeepAlive, Connections: t.Connections, ChainBytes: int(limits.ChainBytes),
+	}
+	if t.Timeouts.KeepAlive == 0 {
+		c.KeepAlive = -1 // off, see tunnel.Config
+	}
+	for _, l := range t.Listen {
+		c.Listen = append(c.Listen, tunnel.Listen{Network: l.Network, Address: l.Address, Mode: l.Mode, Group: l.Group})
+	}
+	return c
+}
+
+func gateLimits(l config.Limits) tunnel.Limits {
+	return tunnel.Limits{Handshakes: l.Handshakes, PerSource: l.PerSource, Connections: l.Connections}
+}
+
+// binding is the endpoint of a tunnel that may still be to come: during a reload
+// the listeners are tried before the slots of the new configuration exist.
+type binding struct {
+	endpoint atomic.Pointer[rotate.Endpoint]
+}
+
+// TLS returns the configuration for one connection, see rotate.Endpoint.
+func (b *binding) TLS() (*tls.Config, error) {
+	e := b.endpoint.Load()
+	if e == nil {
+		return nil, rotate.ErrNotReady
+	}
+	return e.TLS()
+}
+
+// Accepted returns the verdict on a peer that proved its key, see rotate.Endpoint.
+func (b *binding) Accepted(cs tls.ConnectionState) (trust.Verdict, error) {
+	e := b.endpoint.Load()
+	if e == nil {
+		return trust.Verdict{}, rotate.ErrNotReady
+	}
+	return e.Accepted(cs)
+}

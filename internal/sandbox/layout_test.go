@@ -1,0 +1,66 @@
+package sandbox
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/spinecert/spinecert/internal/config"
+)
+
+func TestConfigIsAccepted(t *testing.T) {
+	for _, profile := range []string{ProfileG1, ProfileG2} {
+		// A directory that YAML and shells would trip over.
+		l, err := newLayout(filepath.Join(t.TempDir(), `a: "b" #c`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		places := map[string]*place{}
+		for _, slot := range []string{providerSlot, consumerSlot} {
+			if places[slot], err = newPlace(l.slot(slot), numbered(1), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.writeConfig(profile, places, "127.0.0.1:8080", "127.0.0.1:4430"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.Load(l.config()); err != nil {
+			text, _ := os.ReadFile(l.config())
+			t.Errorf("%s: %v\n%s", profile, err, text)
+		}
+	}
+}
+
+func TestLayoutIsPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "box")
+	l, err := newLayout(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, l.path("state"), l.path("trust")} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, mode %v", path, err, info.Mode())
+		}
+	}
+	if err := l.remove(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Errorf("a directory that the user named is gone: %v", err)
+	}
+}
+
+func TestShellQuote(t *testing.T) {
+	for text, want := range map[string]string{
+		"/tmp/a-b_c.d":  "/tmp/a-b_c.d",
+		"":              "''",
+		"a b":           "'a b'",
+		"it's":          `'it'\''s'`,
+		"$(reboot)":     "'$(reboot)'",
+		"/tmp/x;reboot": "'/tmp/x;reboot'",
+	} {
+		if got := shellQuote(text); got != want {
+			t.Errorf("shellQuote(%q) = %s, want %s", text, got, want)
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// RehearseOptions are those of [Rehearse].
+type RehearseOptions struct {
+	Options
+	Rotations   int      // good ones, of the daemon's slots; at least 1
+	Revocations int      // not supported yet: must be 0
+	Scenario    string   // not supported yet: must be ""
+	Services    []string // not supported yet: must be empty
+}
+
+// overtime is how much later than planned the last rotation may come: with
+// start, stop and this a rehearsal takes at most its duration and 20 s.
+const overtime = 5 * time.Second
+
+// brokenPer is how many good rotations there are to a broken one.
+const brokenPer = 10
+
+func (o RehearseOptions) withDefaults() (RehearseOptions, error) {
+	for _, unsupported := range []struct {
+		flag string
+		set  bool
+	}{{"--revocations", o.Revocations != 0}, {"--scenario", o.Scenario != ""}, {"--services", len(o.Services) > 0}} {
+		if unsupported.set {
+			return o, usageError{message: unsupported.flag + ": not supported by this version", hint: "leave it out"}
+		}
+	}
+	if o.Rotations < 1 {
+		return o, usageError{message: fmt.Sprintf("%d rotations: at least one is needed", o.Rotations), hint: "write for example --rotations 100"}
+	}
+	if o.Duration == 0 {
+		o.Duration = DefaultDuration
+	}
+	var err error
+	o.Options, err = o.Options.withDefaults()
+	return o, err
+}
+
+// Rehearse spreads good rotations over the duration while requests flow, with a
+// broken one in every ten, and measures from outside. It returns what it saw,
+// also together with an error; see [Result.Passed]. It ends early with ctx.
+func Rehearse(ctx context.Context, o RehearseOptions) (Result, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return Result{}, err
+	}
+	t := &tally{began: time.Now()}
+	_, err = perform(ctx, o.Options, t, func(ctx context.Context, s *stage, p *picture) error {
+		ctx, cancel := context.WithTimeout(ctx, o.Duration+overtime)
+		defer cancel()
+		return carryOut(ctx, s, p, t, o)
+	})
+	total, causes := t.totals()
+	result := Result{
+		Requests: total.Requests, Failed: total.Failed, Connections: total.Connections, Resumed: total.Resumed,
+		Rotations: t.rotations(), RefusedRotations: t.refusals(), BrokenServed: total.BrokenServed,
+		DurationSeconds: math.Round(t.seconds()*1000) / 1000, LatencyMS: t.latency(),
+		Services: []ServiceResult{}, Causes: causes,
+	}
+	result.Problems = result.judge(o.Rotations, brokenOf(o.Rotations))
+	return result, err
+}
+
+// step is a part of a rehearsal: a good rotation, and what comes before it.
+type step struct {
+	slot   string
+	how    style
+	broken defect // "" for none
+	proxy  bool   // the stand-in rotates too
+}
+
+// plan returns the steps of a rehearsal: the slots in turn, every style on each,
+// one broken pair in ten on alternating slots, the stand-in in between.
+func plan(rotations int) []step {
+	steps := make([]step, rotations)
+	for i := range steps {
+		ten := i / brokenPer
+		steps[i] = step{
+			slot:  [...]string{providerSlot, consumerSlot}[i%2],
+			how:   styles()[i/2%len(styles())],
+			proxy: i%brokenPer == brokenPer/2,
+		}
+		// Within the last ten, which may be fewer, there is one as well.
+		if i%brokenPer == min(ten%2, rotations-1-ten*brokenPer) {
+			steps[i].broken = defects()[ten/2%len(defects())]
+		}
+	}
+	return steps
+}
+
+// brokenOf is how many broken pairs there are to so many good ones.
+func brokenOf(rotations int) int { return (rotations + brokenPer - 1) / brokenPer }
+
+// carryOut carries out the plan, each step at its time or, when the machine is
+// slow, as soon as the one before is done; then the load runs on to the end.
+func carryOut(ctx context.Context, s *stage, p *picture, t *tally, o RehearseOptions) error {
+	steps := plan(o.Rotations)
+	began := time.Now()
+	interval := o.Duration / time.Duration(len(steps))
+	for i, step := range steps {
+		if !s.wait(ctx, began.Add(time.Duration(i)*interval)) {
+			break
+		}
+		if err := s.take(ctx, p, t, step); err != nil {
+			return err
+		}
+	}
+	s.wait(ctx, began.Add(o.Duration))
+	select {
+	case <-s.daemon.exited:
+		return fmt.Errorf("the daemon ended: %w%s", cmpError(s.daemon.err, errors.New("exit status 0")), s.daemon.tail())
+	default:
+		return nil
+	}
+}
+
+// take carries out one step. What the daemon gets wrong is entered in the books;
+// an error is returned only for what the sandbox itself could not do.
+func (s *stage) take(ctx context.Context, p *picture, t *tally, next step) error {
+	if next.proxy {
+		if err := s.rotateProxy(time.Now()); err != nil {
+			return err
+		}
+	}
+	if next.broken != "" {
+		err := s.spoil(ctx, next.slot, next.how, next.broken)
+		switch {
+		case err == nil:
+			t.refusal()
+		case ctx.Err() == nil:
+			s.ledger.remark(err.Error())
+			p.event(err.Error())
+		}
+	}
+	latency, err := s.rotate(ctx, next.slot, next.how)
+	switch {
+	case err == nil:
+		t.rotated(latency)
+	case ctx.Err() == nil:
+		s.ledger.remark(err.Error())
+		p.event(err.Error())
+	}
+	return nil
+}
+
+// wait sleeps until then. It is false when ctx or the daemon ended first.
+func (s *stage) wait(ctx context.Context, then time.Time) bool {
+	timer := time.NewTimer(time.Until(then))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.daemon.exited:
+		return false
+	case <-timer.C:
+		return ctx.Err() == nil
+	}
+}

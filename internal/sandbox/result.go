@@ -1,0 +1,115 @@
+package sandbox
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// Latency is a distribution in milliseconds.
+type Latency struct {
+	P50     float64 `json:"p50"`
+	P99     float64 `json:"p99"`
+	Max     float64 `json:"max"`
+	Samples int     `json:"samples"`
+}
+
+// ServiceResult is what a rehearsal saw of one service. No service takes part yet.
+type ServiceResult struct {
+	Name           string `json:"name"`
+	Rotations      int64  `json:"rotations"`
+	Proved         int64  `json:"proved"`
+	RolledBack     int64  `json:"rolled_back"`
+	FailedRequests int64  `json:"failed_requests"`
+}
+
+// Result is the outcome of [Rehearse], in the form of CONTRACT.md, section 3.
+type Result struct {
+	Requests         int64           `json:"requests"`          // answered or not
+	Failed           int64           `json:"failed"`            // of them, and handshakes that showed what they should not
+	Connections      int64           `json:"connections"`       // TLS connections seen from outside
+	Resumed          int64           `json:"resumed"`           // of them, by resumption
+	Rotations        int64           `json:"rotations"`         // of the daemon's slots, each seen in a handshake
+	RefusedRotations int64           `json:"refused_rotations"` // broken ones that the daemon refused or left pending
+	BrokenServed     int64           `json:"broken_served"`     // handshakes that showed a broken one
+	Revocations      int64           `json:"revocations"`
+	RevokedCut       int64           `json:"revoked_cut"`
+	WronglyCut       int64           `json:"wrongly_cut"`
+	DurationSeconds  float64         `json:"duration_seconds"`
+	LatencyMS        Latency         `json:"latency_ms"` // rename that completes a pair to first handshake with it
+	CutLatencyMS     Latency         `json:"cut_latency_ms"`
+	Services         []ServiceResult `json:"services"`
+	Causes           []Cause         `json:"causes"`   // of failures, most frequent first
+	Problems         []string        `json:"problems"` // why it did not pass; empty if it did
+}
+
+// Passed tells whether the rehearsal showed what it should (exit status 0, else 3).
+func (r Result) Passed() bool { return len(r.Problems) == 0 }
+
+// Summary is the outcome of [Run].
+type Summary struct {
+	Directory       string  `json:"directory"` // "" once it is removed
+	Requests        int64   `json:"requests"`
+	Failed          int64   `json:"failed"`
+	Connections     int64   `json:"connections"`
+	Resumed         int64   `json:"resumed"`
+	Rotations       int64   `json:"rotations"`
+	BrokenServed    int64   `json:"broken_served"`
+	DurationSeconds float64 `json:"duration_seconds"`
+	LatencyMS       Latency `json:"latency_ms"`
+	Causes          []Cause `json:"causes"`
+}
+
+// Passed tells whether no request failed (exit status 0, else 3).
+func (s Summary) Passed() bool { return s.Failed == 0 && s.BrokenServed == 0 }
+
+// judge says what is wrong with a rehearsal: wanted good rotations and broken ones that were tried.
+func (r Result) judge(wanted, broken int) []string {
+	problems := []string{}
+	if r.Failed > 0 {
+		problems = append(problems, fmt.Sprintf("%d of %d requests failed", r.Failed, r.Requests))
+	}
+	if r.Requests == 0 {
+		problems = append(problems, "no request was made")
+	}
+	if r.BrokenServed > 0 {
+		problems = append(problems, fmt.Sprintf("%d handshakes showed a broken identity", r.BrokenServed))
+	}
+	if r.Rotations < int64(wanted) {
+		problems = append(problems, fmt.Sprintf("%d of %d rotations happened", r.Rotations, wanted))
+	}
+	if r.RefusedRotations < int64(broken) {
+		problems = append(problems, fmt.Sprintf("%d of %d broken rotations were refused", r.RefusedRotations, broken))
+	}
+	return problems
+}
+
+// distribution sums up durations; percentiles by the nearest-rank method.
+func distribution(samples []time.Duration) Latency {
+	if len(samples) == 0 {
+		return Latency{}
+	}
+	sorted := slices.Sorted(slices.Values(samples))
+	rank := func(p float64) float64 {
+		return milliseconds(sorted[max(int(math.Ceil(p*float64(len(sorted))))-1, 0)])
+	}
+	return Latency{P50: rank(0.50), P99: rank(0.99), Max: milliseconds(sorted[len(sorted)-1]), Samples: len(sorted)}
+}
+
+// milliseconds rounds to a microsecond.
+func milliseconds(d time.Duration) float64 {
+	return math.Round(float64(d)/float64(time.Microsecond)) / 1000
+}
+
+func sortedCauses(counts map[string]int64) []Cause {
+	causes := make([]Cause, 0, len(counts))
+	for text, n := range counts {
+		causes = append(causes, Cause{Cause: text, Count: n})
+	}
+	slices.SortFunc(causes, func(a, b Cause) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Cause, b.Cause))
+	})
+	return causes
+}

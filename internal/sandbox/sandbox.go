@@ -1,0 +1,249 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// Options of [Run]. The zero value is a sandbox with G1 certificates in a
+// temporary directory.
+type Options struct {
+	Dir         string        // files go here and stay; "" is a temporary directory
+	Keep        bool          // keep the temporary directory
+	Profile     string        // [ProfileG1], [ProfileG2]; "" is G1
+	Duration    time.Duration // 0: until ctx ends on a terminal, else [DefaultDuration]
+	RotateEvery time.Duration // between two rotations; 0 is [DefaultRotateEvery]
+	Daemon      string        // the spinecertd to start; "" is the one beside this executable
+	Program     string        // how the user calls spinecert, for the commands to try; "" is this executable
+	Out         io.Writer     // the picture: live on a terminal, else plain lines; nil is none
+}
+
+// Defaults of [Options].
+const (
+	DefaultDuration    = 60 * time.Second
+	DefaultRotateEvery = 10 * time.Second
+)
+
+// withDefaults checks the options and fills in what is left out.
+func (o Options) withDefaults() (Options, error) {
+	if o.Profile == "" {
+		o.Profile = ProfileG1
+	}
+	if o.Profile != ProfileG1 && o.Profile != ProfileG2 {
+		return o, usageError{message: fmt.Sprintf("profile %q: unknown", o.Profile), hint: "use g1 or g2"}
+	}
+	if o.Duration < 0 || o.RotateEvery < 0 {
+		return o, usageError{message: "a duration is negative", hint: "write for example 60s"}
+	}
+	if o.RotateEvery == 0 {
+		o.RotateEvery = DefaultRotateEvery
+	}
+	if o.Out == nil {
+		o.Out = io.Discard
+	}
+	var err error
+	if o.Daemon, err = findDaemon(o.Daemon); err != nil {
+		return o, err
+	}
+	if o.Program == "" {
+		if o.Program, err = os.Executable(); err != nil {
+			return o, fmt.Errorf("find own executable: %w", err)
+		}
+	}
+	return o, nil
+}
+
+// Run shows the main job: traffic flows, and every identity rotates in turn. It
+// ends when ctx ends or after the duration, and returns what it saw; an error
+// only when the sandbox could not be set up or kept up. See [Summary.Passed].
+func Run(ctx context.Context, o Options) (Summary, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return Summary{}, err
+	}
+	if o.Duration == 0 && !isTerminal(o.Out) {
+		o.Duration = DefaultDuration
+	}
+	t := &tally{began: time.Now()}
+	dir, err := perform(ctx, o, t, func(ctx context.Context, s *stage, p *picture) error {
+		if o.Duration > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, o.Duration)
+			defer cancel()
+		}
+		return rotateInTurn(ctx, s, p, t, o.RotateEvery)
+	})
+	total, causes := t.totals()
+	return Summary{
+		Directory: dir, Requests: total.Requests, Failed: total.Failed, Connections: total.Connections, Resumed: total.Resumed,
+		Rotations: t.rotations(), BrokenServed: total.BrokenServed,
+		DurationSeconds: t.seconds(), LatencyMS: t.latency(), Causes: causes,
+	}, err
+}
+
+// rotateInTurn rotates provider, consumer and stand-in one after the other until
+// ctx ends. A rotation that is not seen is a failure, not the end.
+func rotateInTurn(ctx context.Context, s *stage, p *picture, t *tally, every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.daemon.exited:
+			return fmt.Errorf("the daemon ended: %w%s", cmpError(s.daemon.err, errors.New("exit status 0")), s.daemon.tail())
+		case <-tick.C:
+		}
+		if n%3 == 2 {
+			if err := s.rotateProxy(time.Now()); err != nil {
+				return err
+			}
+			p.event("stand-in rotated: its next connections show a new certificate")
+			continue
+		}
+		slot, how := [...]string{providerSlot, consumerSlot}[n%3], styles()[n%len(styles())]
+		latency, err := s.rotate(ctx, slot, how)
+		switch {
+		case err == nil:
+			t.rotated(latency)
+			p.event(fmt.Sprintf("%s rotated (%s): served after %.1f ms", slot, how, milliseconds(latency)))
+		case ctx.Err() == nil:
+			s.ledger.request("rotation", err)
+			p.event("rotation failed: " + err.Error())
+		}
+	}
+}
+
+// perform sets the stage, lets the load run while act runs, and takes everything
+// down again. It returns the directory if that is still there.
+func perform(ctx context.Context, o Options, t *tally, act func(context.Context, *stage, *picture) error) (string, error) {
+	l, err := newLayout(o.Dir)
+	if err != nil {
+		return "", err
+	}
+	l.temporary = l.temporary && !o.Keep
+	_, _ = fmt.Fprintf(o.Out, "spinecert sandbox: files in %s\n", l.dir)
+	err = performIn(ctx, l, o, t, act)
+	if l.temporary {
+		return "", errors.Join(err, l.remove())
+	}
+	return l.dir, err
+}
+
+func performIn(ctx context.Context, l *layout, o Options, t *tally, act func(context.Context, *stage, *picture) error) error {
+	c, err := newCast(ctx, l, o.Profile)
+	if err != nil {
+		return err
+	}
+	t.ledger = c.ledger
+	s, err := open(ctx, c, o.Profile, o.Daemon)
+	if err != nil {
+		return err
+	}
+	if err := s.announce(o); err != nil {
+		return errors.Join(err, s.close())
+	}
+	t.start()
+	traffic, stop := context.WithCancel(ctx)
+	p := newPicture(o.Out, s, t)
+	var group sync.WaitGroup
+	group.Go(func() { load(traffic, s.clients, s.ledger) })
+	group.Go(func() { p.run(traffic) })
+	err = act(ctx, s, p)
+	stop()
+	group.Wait()
+	t.stop()
+	return errors.Join(err, s.close())
+}
+
+// announce says where the files are, who listens where and what to try, and
+// writes the same to sandbox.json.
+func (s *stage) announce(o Options) error {
+	f := facts{
+		Directory: s.layout.dir, Profile: o.Profile, Config: s.layout.config(), Socket: s.layout.adminSocket(),
+		Trust: s.layout.bundle(), Log: s.layout.daemonLog(), DaemonPID: s.daemon.pid,
+		Names:     map[string]string{"provider": providerName, "consumer": consumerName, "proxy": proxyName},
+		Listeners: s.listeners,
+		Files:     map[string]string{providerSlot: s.places[providerSlot].certificate(), consumerSlot: s.places[consumerSlot].certificate()},
+		Commands:  s.layout.commands(o.Program, s.listeners[providerTunnel], s.listeners[consumerTunnel], s.places),
+	}
+	f.Listeners[consumerTunnel+" (unix)"] = s.layout.tunnelSocket()
+	if err := s.layout.writeFacts(f); err != nil {
+		return err
+	}
+	return describe(o.Out, f)
+}
+
+// tally is what a run adds up: the ledger's books, rotations and latencies. Safe
+// for concurrent use once the ledger is set.
+type tally struct {
+	ledger *ledger
+	began  time.Time
+	ended  time.Time
+
+	mu      sync.Mutex
+	samples []time.Duration
+	refused int64
+}
+
+func (t *tally) start() { t.began = time.Now() }
+func (t *tally) stop()  { t.ended = time.Now() }
+
+// seconds of traffic; 0 if none flowed.
+func (t *tally) seconds() float64 {
+	if t.ended.IsZero() {
+		return 0
+	}
+	return t.ended.Sub(t.began).Seconds()
+}
+
+func (t *tally) rotated(latency time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.samples = append(t.samples, latency)
+}
+
+func (t *tally) refusal() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refused++
+}
+
+func (t *tally) rotations() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int64(len(t.samples))
+}
+
+func (t *tally) refusals() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.refused
+}
+
+func (t *tally) last() (time.Duration, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.samples) == 0 {
+		return 0, false
+	}
+	return t.samples[len(t.samples)-1], true
+}
+
+func (t *tally) latency() Latency {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return distribution(t.samples)
+}
+
+func (t *tally) totals() (books, []Cause) {
+	if t.ledger == nil {
+		return books{}, []Cause{}
+	}
+	return t.ledger.totals()
+}

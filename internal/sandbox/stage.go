@@ -1,0 +1,257 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	kmsapi "go.step.sm/crypto/kms/apiv1"
+	"golang.org/x/sync/errgroup"
+)
+
+// poolSize is the number of RSA keys that the identities share, in turn.
+const poolSize = 8
+
+// halfPause is the time between the two files of a pair that are written one
+// after the other: long enough for the daemon to read a pair that does not fit.
+const halfPause = 15 * time.Millisecond
+
+// cast is everything that can be made before anything listens: authorities,
+// keys, identities and their files.
+type cast struct {
+	layout  *layout
+	ledger  *ledger
+	spine   *authority
+	foreign *authority
+	pool    *keyPool
+	places  map[string]*place
+	numbers map[string]int // good generations of each slot so far
+	proxy   *proxy
+	probe   *identity
+}
+
+// newCast makes keys and authorities, writes the first pairs and the trust files.
+func newCast(ctx context.Context, l *layout, profile string) (*cast, error) {
+	c := &cast{layout: l, ledger: newLedger(), places: map[string]*place{}, numbers: map[string]int{}}
+	now := time.Now()
+	var group errgroup.Group
+	group.Go(func() (err error) { c.pool, err = newKeyPool(poolSize); return err })
+	group.Go(func() (err error) {
+		c.spine, err = newAuthority(ctx, "Sandbox", profile, kmsapi.SHA256WithRSA, now)
+		return err
+	})
+	group.Go(func() (err error) {
+		// Whose keys these are makes no difference to a refusal.
+		c.foreign, err = newAuthority(ctx, "Elsewhere", profile, kmsapi.ECDSAWithSHA256, now)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := l.writeTrust(ctx, c.spine, now); err != nil {
+		return nil, err
+	}
+	for _, slot := range []string{providerSlot, consumerSlot} {
+		_, first, err := c.good(slot, now)
+		if err != nil {
+			return nil, err
+		}
+		if c.places[slot], err = newPlace(l.slot(slot), first, halfPause); err != nil {
+			return nil, fmt.Errorf("write first pair of slot %q: %w", slot, err)
+		}
+	}
+	c.proxy = newProxy(c.ledger, c.spine)
+	if err := c.rotateProxy(now); err != nil {
+		return nil, err
+	}
+	var err error
+	c.probe, err = probeIdentity(c.spine, now)
+	return c, err
+}
+
+func slotName(slot string) string {
+	if slot == providerSlot {
+		return providerName
+	}
+	return consumerName
+}
+
+// good issues the next identity of a slot and enters it in the ledger.
+func (c *cast) good(slot string, now time.Time) (*identity, pair, error) {
+	id, err := c.spine.issue(slotName(slot), c.pool.take(), now.Add(-backdate), now.Add(leafLife))
+	if err != nil {
+		return nil, pair{}, err
+	}
+	key, err := id.keyPEM()
+	if err != nil {
+		return nil, pair{}, err
+	}
+	c.numbers[slot]++
+	c.ledger.expect(id.leaf, entry{slot: slot, number: c.numbers[slot]})
+	return id, pair{certificate: id.certificatePEM(), key: key}, nil
+}
+
+// broken makes a pair of a slot that must never be served.
+func (c *cast) broken(slot string, d defect, now time.Time) (pair, error) {
+	authority, notAfter := c.spine, now.Add(leafLife)
+	switch d {
+	case otherCA:
+		authority = c.foreign
+	case expired:
+		// Later than the notBefore of the one in use, so that it is not refused for
+		// being older, and over before it is written.
+		notAfter = now.Add(-backdate / 2)
+	}
+	id, err := authority.issue(slotName(slot), c.pool.take(), now.Add(-backdate), notAfter)
+	if err != nil {
+		return pair{}, err
+	}
+	c.ledger.expect(id.leaf, entry{slot: slot, broken: d})
+	if d == foreignKey {
+		id.key = c.pool.take()
+	}
+	key, err := id.keyPEM()
+	if err != nil {
+		return pair{}, err
+	}
+	if d == tornPair {
+		key = key[:len(key)/2]
+	}
+	return pair{certificate: id.certificatePEM(), key: key}, nil
+}
+
+// rotateProxy gives the stand-in its next identity.
+func (c *cast) rotateProxy(now time.Time) error {
+	id, err := c.spine.issue(proxyName, c.pool.take(), now.Add(-backdate), now.Add(leafLife))
+	if err != nil {
+		return err
+	}
+	c.proxy.present(id)
+	return nil
+}
+
+// stage is a cast with everybody listening.
+type stage struct {
+	*cast
+	daemon    *daemon
+	status    status // when it was ready
+	listeners map[string]string
+	clients   []client
+	looks     map[string]look
+	group     *errgroup.Group
+	quit      context.CancelFunc // of provider and stand-in
+}
+
+// open starts the provider, the stand-in and the daemon and waits until all listen.
+func open(ctx context.Context, c *cast, profile, program string) (*stage, error) {
+	background, err := listenLoopback(ctx)
+	if err != nil {
+		return nil, err
+	}
+	leg, err := listenLoopback(ctx)
+	if err != nil {
+		return nil, errors.Join(err, background.Close())
+	}
+	// They outlive the traffic, which ends with ctx.
+	serving, quit := context.WithCancel(context.WithoutCancel(ctx))
+	s := &stage{cast: c, quit: quit, group: new(errgroup.Group)}
+	s.group.Go(func() error { return serve(serving, provider(), background) })
+	s.group.Go(func() error { return serve(serving, c.proxy.server(), c.proxy.listener(leg)) })
+	if err := s.start(ctx, profile, program, background.Addr(), leg.Addr()); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *stage) start(ctx context.Context, profile, program string, background, leg net.Addr) error {
+	if err := s.layout.writeConfig(profile, s.places, background.String(), leg.String()); err != nil {
+		return err
+	}
+	var err error
+	if s.daemon, err = startDaemon(ctx, program, s.layout); err != nil {
+		return err
+	}
+	if s.status, err = s.daemon.ready(ctx); err != nil {
+		return err
+	}
+	inbound, outbound, full := s.status.tcp(providerTunnel), s.status.tcp(consumerTunnel), s.status.tcp(freshTunnel)
+	s.proxy.target = inbound
+	s.listeners = map[string]string{
+		"provider": background.String(), "proxy": leg.String(),
+		providerTunnel: inbound, consumerTunnel: outbound, freshTunnel: full,
+	}
+	s.clients = crew(endpoint{"tcp", outbound}, endpoint{"unix", s.layout.tunnelSocket()}, endpoint{"tcp", full})
+	s.looks = map[string]look{
+		providerSlot: lookInbound(s.proxy, s.probe),
+		consumerSlot: lookOutbound(endpoint{"tcp", full}),
+	}
+	return nil
+}
+
+// close stops the daemon, then the others. The traffic must have ended.
+func (s *stage) close() error {
+	var err error
+	if s.daemon != nil {
+		err = s.daemon.stop()
+	}
+	s.quit()
+	return errors.Join(err, s.group.Wait())
+}
+
+// rotate writes the next good pair of a slot and waits until a handshake from
+// outside shows it. It returns the time from the completing call to that handshake.
+func (s *stage) rotate(ctx context.Context, slot string, how style) (time.Duration, error) {
+	id, next, err := s.good(slot, time.Now())
+	if err != nil {
+		return 0, err
+	}
+	completed, err := s.places[slot].write(how, next)
+	if err != nil {
+		return 0, err
+	}
+	seen, err := until(ctx, slot, s.looks[slot], fingerprint(id.leaf), s.ledger)
+	if err != nil {
+		return 0, fmt.Errorf("%w (%s)", err, how)
+	}
+	s.ledger.confirm(slot, s.numbers[slot], seen)
+	return seen.Sub(completed), nil
+}
+
+// refusedWithin is how long the daemon may take to say what it makes of a broken pair.
+const refusedWithin = 5 * time.Second
+
+// spoil writes a broken pair and waits until the daemon says that it refuses it
+// or waits for the rest; then one more handshake looks at what is served.
+func (s *stage) spoil(ctx context.Context, slot string, how style, d defect) error {
+	bad, err := s.broken(slot, d, time.Now())
+	if err != nil {
+		return err
+	}
+	if _, err := s.places[slot].write(how, bad); err != nil {
+		return err
+	}
+	err = s.daemon.await(ctx, refusedWithin, func(now status) bool { return rejected(now.slot(slot), d) })
+	if err != nil {
+		return fmt.Errorf("slot %q: the daemon did not refuse a broken pair: %s (%s): %w", slot, d, how, err)
+	}
+	_, err = s.looks[slot](ctx)
+	if ctx.Err() == nil {
+		s.ledger.request("probe of "+slot, err)
+	}
+	return nil
+}
+
+// rejected tells whether the state of a slot is what a defect leads to. A pair
+// whose parts do not fit may be one that is still being written, so it is
+// pending; the others are judged and refused.
+func rejected(s slotStatus, d defect) bool {
+	if !s.explained() {
+		return false
+	}
+	if d == tornPair || d == foreignKey {
+		return s.State == "pending" || s.State == "refused"
+	}
+	return s.State == "refused"
+}

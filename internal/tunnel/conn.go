@@ -1,0 +1,408 @@
+package tunnel
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"github.com/spinecert/spinecert/trust"
+)
+
+// Conn is one connection through a tunnel. Its methods may be called from
+// several goroutines.
+type Conn struct {
+	tunnel   *Tunnel
+	set      *settings
+	first    stream     // what was accepted
+	source   netip.Addr // counted by the Gate while in handshake
+	accepted time.Time
+
+	tls           *tls.Conn
+	secure, plain wire
+	remote        net.Addr // of the TLS peer
+	verdict       trust.Verdict
+	chain         []*x509.Certificate
+	unproved      *Handshake // accepted, as soon as the peer has shown that it accepts us
+
+	opened    bool
+	judged    bool         // guarded by tunnel.mu
+	settled   bool         // the Gate counts the source no longer
+	truncated bool         // written by fromTLS, read by finish
+	relaying  atomic.Int32 // goroutines that are left
+	received  atomic.Int64
+	sent      atomic.Int64
+	big       [2]bool // the last turn of a direction filled a small buffer; each by its own goroutine
+
+	// Of the sweep for idle connections.
+	moved   int64
+	movedAt time.Time
+
+	mu      sync.Mutex
+	streams [2]stream // what stop closes
+	cause   string    // why the connection ended, once it has
+	err     error
+}
+
+// Remote returns the address of the TLS peer.
+func (c *Conn) Remote() net.Addr { return c.remote }
+
+// Chain returns the certificates the peer presented, its leaf first. It must not
+// be changed.
+func (c *Conn) Chain() []*x509.Certificate { return c.chain }
+
+// Verdict returns what the Endpoint said of the peer when it connected.
+func (c *Conn) Verdict() trust.Verdict { return c.verdict }
+
+// Cut ends the connection at once. cause is what Closed reports; it must be
+// from a bounded set. Cutting twice, or what has ended, does nothing and
+// returns false.
+func (c *Conn) Cut(cause string) bool { return c.stop(cause, nil) }
+
+// accept takes a new connection in, or closes it before any crypto.
+func (t *Tunnel) accept(s stream) {
+	set := t.settings.Load()
+	addr := addrOf(s.RemoteAddr())
+	limit := LimitAllowFrom
+	if set.allows(addr) {
+		var c *Conn
+		if c, limit = t.enter(s, set, sourceOf(addr)); c != nil {
+			go c.serve()
+			return
+		}
+	}
+	remote := s.RemoteAddr()
+	_ = s.Close()
+	if limit != "" {
+		t.observer.handshake(Handshake{Result: Limited, Reason: limit, Remote: remote,
+			Err: fmt.Errorf("refuse connection: limit %s", limit)})
+	}
+}
+
+// enter registers a connection, or returns the limit that is reached; both are
+// empty in a tunnel that is closed.
+func (t *Tunnel) enter(s stream, set *settings, source netip.Addr) (*Conn, string) {
+	if set.Direction == Outbound {
+		source = netip.Addr{} // local services are not a flood
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.refusing {
+		return nil, ""
+	}
+	if set.Connections > 0 && len(t.conns) >= set.Connections {
+		return nil, LimitConnections
+	}
+	if limit := t.gate.admit(source); limit != "" {
+		return nil, limit
+	}
+	c := &Conn{tunnel: t, set: set, first: s, source: source, accepted: time.Now(), remote: s.RemoteAddr()}
+	c.streams[0] = s
+	t.conns[c] = struct{}{}
+	return c, ""
+}
+
+// serve brings the connection to the point where two relays take over. They get
+// goroutines of their own, because the handshake has grown the stack of this one.
+func (c *Conn) serve() {
+	c.tune(c.first)
+	ready := false
+	if c.set.Direction == Inbound {
+		ready = c.serveInbound()
+	} else {
+		ready = c.serveOutbound()
+	}
+	if !ready {
+		c.finish()
+		return
+	}
+	c.first = nil
+	c.relay()
+}
+
+func (c *Conn) serveInbound() bool {
+	deadline := c.accepted.Add(c.set.Handshake)
+	if !c.handshake(c.first, tls.Server, deadline) {
+		return false
+	}
+	forward, ok := c.dial(c.set.Dial)
+	if !ok {
+		return false
+	}
+	if c.set.ProxyProtocol {
+		_ = forward.SetWriteDeadline(time.Now().Add(c.set.Dial))
+		header := proxyproto.HeaderProxyFromAddrs(2, c.remote, c.first.LocalAddr())
+		if _, err := header.WriteTo(forward); err != nil {
+			return c.forwardFailed(fmt.Errorf("write PROXY header: %w", err))
+		}
+		_ = forward.SetWriteDeadline(time.Time{})
+	}
+	return c.attachPlain(forward)
+}
+
+func (c *Conn) serveOutbound() bool {
+	deadline := c.accepted.Add(c.set.Handshake)
+	if _, err := c.set.Endpoint.TLS(); err != nil { // before the peer is bothered
+		c.report(Handshake{Result: Failed, Reason: NotReady, Err: err})
+		return false
+	}
+	forward, ok := c.dial(min(c.set.Dial, c.set.Handshake))
+	if !ok {
+		return false
+	}
+	c.remote = forward.RemoteAddr()
+	return c.handshake(forward, tls.Client, deadline) && c.attachPlain(c.first)
+}
+
+// handshake makes s the TLS side of the connection and reports the outcome.
+func (c *Conn) handshake(s stream, role func(net.Conn, *tls.Config) *tls.Conn, deadline time.Time) bool {
+	config, err := c.set.Endpoint.TLS()
+	if err != nil {
+		c.report(Handshake{Result: Failed, Reason: NotReady, Err: err})
+		return false
+	}
+	if err := errors.Join(c.secure.attach(s), s.SetDeadline(deadline)); err != nil {
+		c.report(Handshake{Result: Failed, Reason: string(trust.Protocol), Err: err})
+		return false
+	}
+	l := &lease{tokens: &c.tunnel.gate.tokens, deadline: deadline}
+	c.secure.beginHandshake(l, int64(c.set.ChainBytes)+framing)
+	c.mu.Lock()
+	c.tls = role(&c.secure, config)
+	c.mu.Unlock()
+	err = c.tls.HandshakeContext(c.tunnel.patient)
+	l.release()
+	c.secure.endHandshake(&c.tunnel.gate.buffers)
+	if err != nil {
+		result, reason := classify(err)
+		c.report(Handshake{Result: result, Reason: reason, Err: explain(err)})
+		c.linger(s, result)
+		return false
+	}
+	if err := s.SetDeadline(time.Time{}); err != nil {
+		c.report(Handshake{Result: Failed, Reason: string(trust.Protocol), Err: err})
+		return false
+	}
+	return c.judge(s)
+}
+
+// judge asks for the verdict and registers the connection as judged.
+func (c *Conn) judge(s stream) bool {
+	state := c.tls.ConnectionState()
+	verdict, err := c.set.Endpoint.Accepted(state)
+	if err != nil {
+		result, reason := classify(err)
+		c.report(Handshake{Result: result, Reason: reason, Err: err, Resumed: state.DidResume})
+		c.linger(s, result)
+		return false
+	}
+	c.settle()
+	c.verdict, c.chain = verdict, state.PeerCertificates
+	c.tunnel.mu.Lock()
+	c.judged = true
+	c.tunnel.mu.Unlock()
+	// Here the sequence of the trust state that judged is compared with the
+	// current one, when open connections are judged again (DESIGN.md, 5):
+	// registration comes first, so that no change falls between the two.
+
+	h := Handshake{Result: Accepted, Verdict: verdict, Resumed: state.DidResume, Duration: time.Since(c.accepted)}
+	if c.set.Direction == Outbound && state.Version >= tls.VersionTLS13 {
+		// In TLS 1.3 a client is done before the server has looked at its
+		// certificate: nothing is accepted before the first byte.
+		c.unproved = &h
+	} else {
+		c.report(h)
+	}
+	c.opened = true
+	c.tunnel.observer.opened(c)
+	return true
+}
+
+// report tells the observer about the handshake.
+func (c *Conn) report(h Handshake) {
+	h.Remote = c.remote
+	if h.Duration == 0 {
+		h.Duration = time.Since(c.accepted)
+	}
+	c.tunnel.observer.handshake(h)
+}
+
+const (
+	lingerTime  = time.Second
+	lingerBytes = 64 << 10
+)
+
+// linger lets a refused peer read its alert: a socket that is closed with
+// unread bytes sends a reset, and the reset overtakes the alert. A flood gets
+// no such courtesy.
+func (c *Conn) linger(s stream, result Result) {
+	if result == Limited || s.CloseWrite() != nil || s.SetDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	var sink [512]byte
+	for n := 0; n < lingerBytes; {
+		m, err := s.Read(sink[:])
+		if err != nil {
+			return
+		}
+		n += m
+	}
+}
+
+// dial connects to Forward.
+func (c *Conn) dial(timeout time.Duration) (stream, bool) {
+	d := c.set.dialer
+	d.Timeout = timeout
+	conn, err := d.DialContext(c.tunnel.ctx, c.set.Forward.Network, c.set.Forward.Address)
+	if err != nil {
+		return nil, c.forwardFailed(err)
+	}
+	s := conn.(stream) // checkAddress allows nothing else
+	c.tune(s)
+	return s, c.hold(s)
+}
+
+// forwardFailed reports that there is nobody to forward to. It returns false.
+func (c *Conn) forwardFailed(err error) bool {
+	err = fmt.Errorf("forward to %q: %w", c.set.Forward.Address, err)
+	if c.stop(CauseForward, err) {
+		c.tunnel.observer.trouble(Trouble{Kind: TroubleForward, Address: c.set.Forward.Address, Err: err})
+	}
+	return false
+}
+
+// attachPlain makes s the plain side of the connection.
+func (c *Conn) attachPlain(s stream) bool {
+	if err := c.plain.attach(s); err != nil {
+		return c.forwardFailed(err)
+	}
+	c.plain.mode = nonBlocking
+	return true
+}
+
+// tune sets what the kernel does for s; TCP_NODELAY is Go's default.
+func (c *Conn) tune(s stream) {
+	if tcp, ok := s.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAliveConfig(c.set.keepAlive()) // a socket that is gone says so at the next read
+	}
+}
+
+// hold has stop close s as well. It returns false if the connection has ended.
+func (c *Conn) hold(s stream) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != "" {
+		_ = s.Close()
+		return false
+	}
+	c.streams[1] = s
+	return true
+}
+
+// settle says that the handshake is over.
+func (c *Conn) settle() {
+	if !c.settled {
+		c.settled = true
+		c.tunnel.gate.settle(c.source)
+	}
+}
+
+// stop ends the connection from any goroutine; the first cause stays. It returns
+// false if there was one.
+func (c *Conn) stop(cause string, err error) bool {
+	c.mu.Lock()
+	if c.cause != "" {
+		c.mu.Unlock()
+		return false
+	}
+	c.cause, c.err = cause, err
+	conn, streams := c.tls, c.streams
+	c.mu.Unlock()
+
+	switch cause {
+	case CauseIdle, CauseDrain, CauseForward:
+		// In good order, as far as that goes without waiting for a peer: Close
+		// spends up to five seconds on the alert.
+		go func() {
+			if conn != nil {
+				_ = conn.Close()
+			}
+			closeAll(streams)
+		}()
+	default:
+		// No close_notify: the TLS peer must see that something is missing.
+		// The plain side gets a reset for the same reason.
+		if tcp, ok := streams[c.plainIndex()].(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // only fails on a socket that is gone
+		}
+		closeAll(streams)
+	}
+	return true
+}
+
+func closeAll(streams [2]stream) {
+	for _, s := range streams {
+		if s != nil {
+			_ = s.Close()
+		}
+	}
+}
+
+// plainIndex returns which of the streams does not carry TLS.
+func (c *Conn) plainIndex() int {
+	if c.set.Direction == Inbound {
+		return 1
+	}
+	return 0
+}
+
+// finish takes the connection out of the books. It is called once, when no other
+// goroutine works for the connection.
+func (c *Conn) finish() {
+	c.mu.Lock()
+	if c.cause == "" {
+		c.cause = CauseEnd
+		if c.truncated {
+			c.cause = CauseTruncated
+		}
+		closeAll(c.streams)
+	}
+	cause, err := c.cause, c.err
+	c.mu.Unlock()
+
+	if c.unproved != nil {
+		c.concludeUnproved(err)
+	}
+	c.settle()
+	t := c.tunnel
+	if c.opened {
+		t.observer.closed(c, Closed{Cause: cause, Remote: c.remote, Err: err,
+			Received: c.received.Load(), Sent: c.sent.Load(), Duration: time.Since(c.accepted)})
+	}
+	t.gate.leave()
+	t.mu.Lock()
+	delete(t.conns, c)
+	if t.empty != nil && len(t.conns) == 0 {
+		close(t.empty)
+	}
+	t.mu.Unlock()
+}
+
+// concludeUnproved reports a TLS 1.3 handshake whose peer never sent a byte: it
+// failed if the peer ended with an alert or a reset, else it was accepted.
+func (c *Conn) concludeUnproved(err error) {
+	h := *c.unproved
+	c.unproved = nil
+	if err != nil && !errors.Is(err, io.EOF) {
+		h = Handshake{Result: Failed, Reason: string(trust.Protocol), Resumed: h.Resumed, Err: explain(err), Duration: h.Duration}
+	}
+	c.report(h)
+}

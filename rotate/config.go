@@ -1,0 +1,184 @@
+package rotate
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/trust"
+)
+
+// Files names the files of one identity: a certificate (with or without its
+// chain, or the key, in the same file), an optional chain and a key; or a
+// PKCS#12 file with the file that holds its password. Paths are absolute.
+type Files struct {
+	Certificate, Chain, Key string
+	PKCS12, PasswordFile    string
+}
+
+// paths returns the files to read, each once.
+func (f Files) paths() []string {
+	var out []string
+	for _, p := range []string{f.Certificate, f.Chain, f.Key, f.PKCS12, f.PasswordFile} {
+		if p != "" && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (f Files) check() error {
+	pair := f.Certificate != "" && f.Key != "" && f.PKCS12 == "" && f.PasswordFile == ""
+	p12 := f.PKCS12 != "" && f.Certificate == "" && f.Key == "" && f.Chain == ""
+	if !pair && !p12 {
+		return errors.New("files: need certificate and key, or pkcs12")
+	}
+	return checkAbsolute(f.paths())
+}
+
+func checkAbsolute(paths []string) error {
+	for _, p := range paths {
+		if !filepath.IsAbs(p) {
+			return fmt.Errorf("path %q is not absolute", p)
+		}
+	}
+	return nil
+}
+
+// SlotConfig describes one slot.
+type SlotConfig struct {
+	Name        string
+	Environment string
+	FQDN        string // a name that the certificate must carry; "" demands none
+	Files       Files
+	// AllowReadableKey accepts a key file that others than owner and group may read.
+	AllowReadableKey bool
+	Allow            []string      // guard rules that never refuse: older, names, chain
+	Poll             time.Duration // how often the files are looked at without an event; 0 is 30 s
+	Settle           time.Duration // how long an incoherent source is nothing to worry about; 0 is 60 s
+}
+
+// EnvironmentConfig describes one environment: the trust that its slots share.
+type EnvironmentConfig struct {
+	Name          string
+	Profile       trust.Profile
+	NameFromCN    bool
+	Trust         []string // files with roots and subCAs, absolute
+	CRLs          []string // files with CRLs, absolute
+	MaxCRL        int64    // bytes of one CRL file; 0 is 64 MiB
+	AcceptableCAs []string // see trust.StateConfig
+	Revocation    trust.Mode
+	Grace         time.Duration
+	Poll          time.Duration
+	Settle        time.Duration
+}
+
+// Plan is the whole set of environments and slots that a Keeper keeps.
+type Plan struct {
+	Environments []EnvironmentConfig
+	Slots        []SlotConfig
+}
+
+// check returns every problem of the plan (errors.Join).
+func (p Plan) check() error {
+	var errs []error
+	envs := map[string]bool{}
+	for _, e := range p.Environments {
+		if e.Name == "" || envs[e.Name] {
+			errs = append(errs, fmt.Errorf("environment %q: its name is empty or used twice", e.Name))
+		}
+		envs[e.Name] = true
+		if len(e.Trust) == 0 {
+			errs = append(errs, fmt.Errorf("environment %q: no trust file", e.Name))
+		}
+		if err := checkAbsolute(slices.Concat(e.Trust, e.CRLs)); err != nil {
+			errs = append(errs, fmt.Errorf("environment %q: %w", e.Name, err))
+		}
+	}
+	slots := map[string]bool{}
+	for _, s := range p.Slots {
+		if s.Name == "" || slots[s.Name] {
+			errs = append(errs, fmt.Errorf("slot %q: its name is empty or used twice", s.Name))
+		}
+		slots[s.Name] = true
+		if !envs[s.Environment] {
+			errs = append(errs, fmt.Errorf("slot %q: there is no environment %q", s.Name, s.Environment))
+		}
+		if err := s.Files.check(); err != nil {
+			errs = append(errs, fmt.Errorf("slot %q: %w", s.Name, err))
+		}
+		for _, rule := range s.Allow {
+			if err := CheckRule(rule); err != nil {
+				errs = append(errs, fmt.Errorf("slot %q: %w", s.Name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckRule returns an error unless rule is a guard rule that can be allowed.
+func CheckRule(rule string) error {
+	if !slices.Contains([]string{RuleOlder, RuleNames, RuleChain}, rule) {
+		return fmt.Errorf("unknown guard rule %q: there are %s, %s and %s", rule, RuleOlder, RuleNames, RuleChain)
+	}
+	return nil
+}
+
+// identity makes the identity from what was read of f.
+func (f Files) identity(m *material) (*pki.Identity, error) {
+	if f.PKCS12 != "" {
+		return f.fromPKCS12(m)
+	}
+	certs, err := pki.ParseCertificates(m.data[f.Certificate])
+	if err != nil {
+		return nil, pki.WithFile(err, f.Certificate)
+	}
+	if f.Chain != "" && f.Chain != f.Certificate {
+		chain, err := pki.ParseCertificates(m.data[f.Chain])
+		if err != nil {
+			return nil, pki.WithFile(err, f.Chain)
+		}
+		certs = append(certs, chain...)
+	}
+	key, err := pki.ParseKey(m.data[f.Key])
+	if err != nil {
+		return nil, pki.WithFile(err, f.Key)
+	}
+	id, err := pki.NewIdentity(certs, key)
+	if err != nil {
+		return nil, pki.WithFile(err, f.Certificate)
+	}
+	return id, nil
+}
+
+func (f Files) fromPKCS12(m *material) (*pki.Identity, error) {
+	var password []byte
+	if f.PasswordFile != "" {
+		password = firstLine(m.data[f.PasswordFile])
+	}
+	contents, err := pki.Parse(m.data[f.PKCS12], password)
+	if err != nil {
+		return nil, pki.WithFile(err, f.PKCS12)
+	}
+	if len(contents.Keys) != 1 {
+		return nil, fmt.Errorf("read pkcs12 %q: %d private keys in it, need one", f.PKCS12, len(contents.Keys))
+	}
+	id, err := pki.NewIdentity(contents.Certificates, contents.Keys[0])
+	if err != nil {
+		return nil, pki.WithFile(err, f.PKCS12)
+	}
+	return id, nil
+}
+
+// firstLine: a password file ends with a newline that is not part of the password.
+func firstLine(b []byte) []byte {
+	for i, c := range b {
+		if c == '\n' || c == '\r' {
+			return b[:i]
+		}
+	}
+	return b
+}

@@ -1,0 +1,228 @@
+package rotate
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/trust"
+)
+
+// Environment holds the trust of one environment over time.
+type Environment struct {
+	name   string
+	state  atomic.Pointer[trust.State]
+	status atomic.Pointer[EnvironmentStatus]
+
+	// Only the run loop touches what follows.
+	unit     unit
+	config   EnvironmentConfig
+	changed  bool // the configuration changed since the state was made
+	sequence uint64
+	source   [sha256.Size]byte
+}
+
+// EnvironmentStatus is how an environment stands. It is immutable.
+type EnvironmentStatus struct {
+	Config  EnvironmentConfig
+	Trust   *trust.State // nil until it was read once
+	Refusal *Refusal     // why the files on disk are not what is in force
+	Since   time.Time    // since when they are not; zero if they are
+}
+
+func newEnvironment(c EnvironmentConfig) *Environment {
+	e := &Environment{name: c.Name, config: c, changed: true}
+	e.unit.owner = e
+	e.status.Store(&EnvironmentStatus{Config: c})
+	return e
+}
+
+// Name returns the name of the environment.
+func (e *Environment) Name() string { return e.name }
+
+// Trust returns the state that is in force, or nil.
+func (e *Environment) Trust() *trust.State { return e.state.Load() }
+
+// Status returns how the environment stands.
+func (e *Environment) Status() *EnvironmentStatus { return e.status.Load() }
+
+func (e *Environment) job([]string) job {
+	c, current, source, changed := e.config, e.state.Load(), e.source, e.changed
+	limit := c.MaxCRL
+	if limit == 0 {
+		limit = maxFile
+	}
+	e.sequence++
+	sequence := e.sequence
+	return job{
+		paths: slices.Concat(c.Trust, c.CRLs), limit: limit,
+		stage: func(m *material, now time.Time) (publish, *Refusal) {
+			if current != nil && !changed && m.digest == source {
+				return nil, nil
+			}
+			state, kept, refusal := stageTrust(&c, m, current, changed, sequence, now)
+			if refusal != nil {
+				return nil, refusal
+			}
+			return func(k *Keeper, at time.Time) *Refusal {
+				return e.publish(k, state, &c, m.digest, kept, at)
+			}, nil
+		},
+	}
+}
+
+// stageTrust makes a trust state of what was read. kept are the CRLs of current
+// that stay in force because the files now hold older ones.
+func stageTrust(c *EnvironmentConfig, m *material, current *trust.State, changed bool, sequence uint64, now time.Time) (*trust.State, []*trust.CRL, *Refusal) {
+	var sources []trust.Source
+	for _, path := range c.Trust {
+		sources = append(sources, trust.Source{Name: path, Data: m.data[path]})
+	}
+	bundle, err := trust.ParseBundle(sources...)
+	if err != nil {
+		return nil, nil, trustRefusal(err)
+	}
+	if !bundle.Living(now) {
+		return nil, nil, &Refusal{Reason: string(trust.Expired), Err: fmt.Errorf("trust bundle of environment %q: every root in it has expired", c.Name),
+			Advice: "add the current root of the environment to its trust files"}
+	}
+	crls, err := readCRLs(c, m, bundle)
+	if err != nil {
+		return nil, nil, trustRefusal(err)
+	}
+	var kept []*trust.CRL
+	if current != nil && !changed {
+		crls, kept = newerCRLs(crls, current.CRLs())
+	}
+	state, err := trust.NewState(trust.StateConfig{
+		Environment: c.Name, Profile: c.Profile, Bundle: bundle, CRLs: crls, NameFromCN: c.NameFromCN,
+		Revocation: c.Revocation, Grace: c.Grace, AcceptableCAs: c.AcceptableCAs, Sequence: sequence,
+	})
+	if err != nil {
+		return nil, nil, trustRefusal(err)
+	}
+	return state, kept, nil
+}
+
+func readCRLs(c *EnvironmentConfig, m *material, bundle *trust.Bundle) ([]*trust.CRL, error) {
+	var out []*trust.CRL
+	var errs []error
+	for _, path := range c.CRLs {
+		contents, err := pki.Parse(m.data[path], nil)
+		if err != nil {
+			errs = append(errs, pki.WithFile(err, path))
+			continue
+		}
+		if len(contents.CRLs) == 0 {
+			errs = append(errs, fmt.Errorf("read crl %q: there is no CRL in it", path))
+		}
+		for _, der := range contents.CRLs {
+			crl, err := trust.ReadCRL(der, path, bundle.Certificates())
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			out = append(out, crl)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// newerCRLs replaces each CRL of next that is older than the one in force for the
+// same issuer and scope: revocation never goes back.
+func newerCRLs(next, current []*trust.CRL) (out, kept []*trust.CRL) {
+	out = slices.Clone(next)
+	for i, n := range out {
+		for _, c := range current {
+			if sameList(n, c) && olderCRL(n, c) {
+				out[i], kept = c, append(kept, c)
+			}
+		}
+	}
+	return out, kept
+}
+
+func sameList(a, b *trust.CRL) bool {
+	if !bytes.Equal(a.IssuerCertificate().RawSubjectPublicKeyInfo, b.IssuerCertificate().RawSubjectPublicKeyInfo) {
+		return false
+	}
+	x, y := a.Scope(), b.Scope()
+	if x.OnlyUser != y.OnlyUser || x.OnlyCA != y.OnlyCA {
+		return false
+	}
+	if len(x.RawNames) == 0 && len(y.RawNames) == 0 {
+		return a.Origin() == b.Origin() // partitions without a name are told apart by their file
+	}
+	return slices.EqualFunc(x.RawNames, y.RawNames, func(p, q []byte) bool { return bytes.Equal(p, q) })
+}
+
+func olderCRL(n, c *trust.CRL) bool {
+	if !n.ThisUpdate().Equal(c.ThisUpdate()) {
+		return n.ThisUpdate().Before(c.ThisUpdate())
+	}
+	return n.Number() != nil && c.Number() != nil && n.Number().Cmp(c.Number()) < 0
+}
+
+func trustRefusal(err error) *Refusal {
+	if errors.Is(err, pki.ErrIncoherent) {
+		return pending(reasonIncoherent, err)
+	}
+	reason := string(trust.ReasonOf(err))
+	var be *trust.BundleError
+	if reason == "" && errors.As(err, &be) {
+		reason = string(be.Reason)
+	}
+	if reason == "" {
+		reason = reasonMaterial
+	}
+	return &Refusal{Reason: reason, Err: err}
+}
+
+// publish puts a state in force and gives it to every slot of the environment.
+// Whether the identities of the slots still pass is found out afterwards: that
+// never holds up a change of trust.
+func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfig, source [sha256.Size]byte, kept []*trust.CRL, now time.Time) *Refusal {
+	old := e.state.Load()
+	if old != nil && old.Sequence() >= state.Sequence() {
+		return nil // forward only
+	}
+	e.state.Store(state)
+	e.source = source
+	e.changed = !sameEnvironment(e.config, *c)
+	k.tell(Event{Kind: EventTrustChanged, Environment: e.name, Trust: state, Previous: old})
+	for _, crl := range kept {
+		err := fmt.Errorf("read crl %q: it is older than the one in force (%s), which stays", crl.Origin(), day(crl.ThisUpdate()))
+		k.tell(Event{Kind: EventTrustRefused, Environment: e.name, Reason: "crl-number", Err: err})
+	}
+	for _, s := range k.slots {
+		if s.env == e {
+			s.trustChanged(state, now)
+			k.mark(&s.unit)
+		}
+	}
+	return nil
+}
+
+func (e *Environment) settled(_ *Keeper, r *Refusal, _ time.Time) {
+	e.status.Store(&EnvironmentStatus{Config: e.config, Trust: e.state.Load(), Refusal: r, Since: e.unit.failing})
+}
+
+func (e *Environment) event(r *Refusal, _ bool) Event {
+	ev := Event{Kind: EventTrustRefused, Environment: e.name, Reason: r.Reason, Err: r}
+	if r.Pending {
+		ev.Kind = EventTrustPending
+	}
+	return ev
+}
+
+func (e *Environment) cleared() Event { return Event{Kind: EventCleared, Environment: e.name} }
+
+func sameEnvironment(a, b EnvironmentConfig) bool {
+	return slices.Equal(a.Trust, b.Trust) && slices.Equal(a.CRLs, b.CRLs) && slices.Equal(a.AcceptableCAs, b.AcceptableCAs) &&
+		a.Profile == b.Profile && a.NameFromCN == b.NameFromCN && a.Revocation == b.Revocation && a.Grace == b.Grace && a.MaxCRL == b.MaxCRL
+}

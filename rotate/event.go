@@ -1,0 +1,41 @@
+package rotate
+
+import (
+	"time"
+
+	"github.com/spinecert/spinecert/trust"
+)
+
+// EventKind says what happened.
+type EventKind string
+
+// The events, each told once per distinct cause, not per retry.
+const (
+	EventRotated      EventKind = "rotated"           // a slot serves a new generation
+	EventPending      EventKind = "candidate_pending" // the source is there, but does not fit together yet
+	EventIncoherent   EventKind = "source_incoherent" // it has not fitted for longer than Settle
+	EventRefused      EventKind = "candidate_refused" // the source is whole and was judged bad
+	EventCleared      EventKind = "candidate_cleared" // the source is again what the slot serves
+	EventOwnChain     EventKind = "own_chain_refused" // what the slot serves no longer passes its own trust
+	EventTrustChanged EventKind = "trust_changed"     // an environment has a new trust state
+	EventTrustPending EventKind = "trust_pending"     // a trust file is missing or incomplete; the last state stays
+	EventTrustRefused EventKind = "trust_refused"     // the trust files were judged bad; the last state stays
+	EventWatchLost    EventKind = "watch_lost"        // a directory cannot be watched; the poll goes on
+	EventOverflow     EventKind = "watch_overflow"    // the kernel dropped events; everything is looked at again
+)
+
+// Event is one change, told to Options.Events by the run loop. The receiver must
+// not block and must not call the Keeper.
+type Event struct {
+	Kind        EventKind
+	Time        time.Time
+	Slot        string
+	Environment string
+	From, To    *Generation   // EventRotated; From is nil for the first one
+	Latency     time.Duration // EventRotated: from the first sign of the change to its publication
+	Trust       *trust.State  // EventTrustChanged
+	Previous    *trust.State  // EventTrustChanged; nil for the first one
+	Reason      string        // the reason of Err in one word; also the metric label
+	Err         error
+	Actor       string // who asked, where somebody did
+}

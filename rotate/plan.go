@@ -1,0 +1,218 @@
+package rotate
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Apply makes plan the set of what is kept. It checks the whole plan first: on
+// an error nothing has changed. Then it returns when every environment and slot
+// that is new or changed was looked at once, or when ctx ends. Bad material is
+// no error of Apply: see Slot.Status. What stays in the plan keeps its *Slot and
+// what it serves. Run must be running.
+func (k *Keeper) Apply(ctx context.Context, plan Plan) error {
+	if err := plan.check(); err != nil {
+		return err
+	}
+	var trust, slots []chan *Refusal
+	if err := k.call(ctx, func() { trust = k.applyEnvironments(plan.Environments) }); err != nil {
+		return err
+	}
+	if err := wait(ctx, k.done, trust); err != nil {
+		return err
+	}
+	if err := k.call(ctx, func() { slots = k.applySlots(plan) }); err != nil {
+		return err
+	}
+	return wait(ctx, k.done, slots)
+}
+
+func wait(ctx context.Context, done <-chan struct{}, answers []chan *Refusal) error {
+	for _, a := range answers {
+		select {
+		case <-a:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-done:
+			return ErrStopped
+		}
+	}
+	return nil
+}
+
+// applyEnvironments adds and changes; what is gone is removed with the slots, as
+// they may still need it.
+func (k *Keeper) applyEnvironments(configs []EnvironmentConfig) []chan *Refusal {
+	var answers []chan *Refusal
+	for _, c := range configs {
+		e, ok := k.environments[c.Name]
+		switch {
+		case !ok:
+			e = newEnvironment(c)
+			k.environments[c.Name] = e
+		case sameEnvironment(e.config, c):
+			e.config = c
+			e.unit.tune(c.Poll, c.Settle)
+			continue
+		default:
+			e.config, e.changed = c, true
+		}
+		e.unit.tune(c.Poll, c.Settle)
+		answers = append(answers, k.lookNow(&e.unit))
+	}
+	k.publishIndex()
+	return answers
+}
+
+func (k *Keeper) applySlots(plan Plan) []chan *Refusal {
+	var answers []chan *Refusal
+	keep := map[string]bool{}
+	for _, c := range plan.Slots {
+		keep[c.Name] = true
+		s, ok := k.slots[c.Name]
+		env := k.environments[c.Environment]
+		if !ok {
+			s = newSlot(c)
+			k.slots[c.Name] = s
+		}
+		same := ok && sameSlot(s.config, c)
+		s.config = c
+		s.unit.tune(c.Poll, c.Settle)
+		if same {
+			continue
+		}
+		if s.env != env {
+			s.env, s.judged = env, nil
+		}
+		s.judged = nil
+		answers = append(answers, k.lookNow(&s.unit))
+	}
+	for name, s := range k.slots {
+		if !keep[name] {
+			k.forget(&s.unit)
+			delete(k.slots, name)
+		}
+	}
+	wanted := map[string]bool{}
+	for _, c := range plan.Environments {
+		wanted[c.Name] = true
+	}
+	for name, e := range k.environments {
+		if !wanted[name] {
+			k.forget(&e.unit)
+			delete(k.environments, name)
+		}
+	}
+	k.publishIndex()
+	return answers
+}
+
+func (u *unit) tune(poll, settle time.Duration) {
+	u.poll, u.settle = cmp.Or(poll, defaultPoll), cmp.Or(settle, defaultSettle)
+}
+
+func (k *Keeper) forget(u *unit) {
+	u.removed = true
+	if !u.running {
+		_ = k.watcher.set(u, nil)
+	}
+	answer(u.waiting, nil)
+	u.waiting = nil
+}
+
+// lookNow has u looked at in full and returns where the outcome is told, once.
+func (k *Keeper) lookNow(u *unit, allow ...string) chan *Refusal {
+	c := make(chan *Refusal, 1)
+	u.waiting = append(u.waiting, c)
+	u.allow = append(u.allow, allow...)
+	k.mark(u)
+	return c
+}
+
+func sameSlot(a, b SlotConfig) bool {
+	return a.Environment == b.Environment && a.FQDN == b.FQDN && a.Files == b.Files &&
+		a.AllowReadableKey == b.AllowReadableKey && slices.Equal(a.Allow, b.Allow)
+}
+
+func (k *Keeper) publishIndex() {
+	ix := &index{byName: maps.Clone(k.slots)}
+	for _, name := range slices.Sorted(maps.Keys(k.environments)) {
+		ix.environments = append(ix.environments, k.environments[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(k.slots)) {
+		ix.slots = append(ix.slots, k.slots[name])
+	}
+	k.index.Store(ix)
+}
+
+// Slot returns the slot of that name, or nil.
+func (k *Keeper) Slot(name string) *Slot { return k.index.Load().byName[name] }
+
+// Slots returns all slots, by name. Do not modify the slice.
+func (k *Keeper) Slots() []*Slot { return k.index.Load().slots }
+
+// Environments returns all environments, by name. Do not modify the slice.
+func (k *Keeper) Environments() []*Environment { return k.index.Load().environments }
+
+// Rotate looks at the source of a slot now and waits for the outcome. The guard
+// rules in allow are overridden for the candidate that is found, and for no
+// other. The error is a *Refusal if the source is not what the slot serves.
+func (k *Keeper) Rotate(ctx context.Context, slot string, allow ...string) error {
+	for _, rule := range allow {
+		if err := CheckRule(rule); err != nil {
+			return err
+		}
+	}
+	var c chan *Refusal
+	err := k.call(ctx, func() {
+		if s := k.slots[slot]; s != nil {
+			c = k.lookNow(&s.unit, allow...)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return fmt.Errorf("there is no slot %q", slot)
+	}
+	select {
+	case r := <-c:
+		if r != nil {
+			return r
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-k.done:
+		return ErrStopped
+	}
+}
+
+// Refresh reads all environments, then all slots, again and waits for the outcome.
+// The outcome is in their Status.
+func (k *Keeper) Refresh(ctx context.Context) error {
+	var answers []chan *Refusal
+	if err := k.call(ctx, func() {
+		for _, e := range k.environments {
+			answers = append(answers, k.lookNow(&e.unit))
+		}
+	}); err != nil {
+		return err
+	}
+	if err := wait(ctx, k.done, answers); err != nil {
+		return err
+	}
+	answers = nil
+	if err := k.call(ctx, func() {
+		for _, s := range k.slots {
+			answers = append(answers, k.lookNow(&s.unit))
+		}
+	}); err != nil {
+		return err
+	}
+	return wait(ctx, k.done, answers)
+}

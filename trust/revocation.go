@@ -1,0 +1,166 @@
+package trust
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"path"
+	"strings"
+	"time"
+)
+
+// revocation checks every certificate of v.Chain below the root against the CRLs
+// of its issuer and fills in the rest of v (RFC 5280, Section 6.3.3, for complete
+// CRLs whose issuer is the certificate's issuer).
+func (s *State) revocation(v *Verdict, r Request) error {
+	if r.Revocation == Off {
+		v.Revocation = RevocationOff
+		return nil
+	}
+	below := v.Chain[:len(v.Chain)-1]
+	lists := make([][]*CRL, len(below))
+	for i, c := range below {
+		lists[i] = s.crls[sha256.Sum256(v.Chain[i+1].RawSubjectPublicKeyInfo)]
+		// All of the chain before any list is missed: a revoked subCA is no
+		// reason to fetch the CRL of its leaf.
+		if err := onAnyList(c, lists[i]); err != nil {
+			return err
+		}
+	}
+	v.Revocation = RevocationGood
+	for i, c := range below {
+		ends, err := s.covered(c, lists[i], r.Now)
+		switch {
+		case err != nil && r.Revocation == Prefer:
+			v.Revocation, v.Unchecked = RevocationUnavailable, err.Reason
+			continue
+		case err != nil:
+			return err
+		}
+		if r.Now.After(ends) {
+			ends = ends.Add(s.config.Grace)
+			if v.Revocation == RevocationGood {
+				v.Revocation = RevocationGrace
+			}
+		}
+		if ends.Before(v.Until) {
+			v.Until = ends
+		}
+	}
+	return nil
+}
+
+// onAnyList: a serial on any verified CRL of the issuer counts, whatever that
+// list's scope or age: a revocation is never taken back by a newer partition.
+func onAnyList(c *x509.Certificate, crls []*CRL) error {
+	for _, crl := range crls {
+		if entry, on := crl.Lookup(c.SerialNumber); on {
+			return refuse(Revoked, c, "%s (serial %x) was revoked by %s%s", describe(c), c.SerialNumber, issuerName(c), entry.when())
+		}
+	}
+	return nil
+}
+
+// covered returns nextUpdate of the newest CRL whose scope holds c.
+func (s *State) covered(c *x509.Certificate, crls []*CRL, now time.Time) (time.Time, *VerifyError) {
+	points, err := CertificateDistributionPoints(c)
+	if err != nil {
+		return time.Time{}, refuse(Malformed, c, "the CRL distribution points of %s do not parse", describe(c))
+	}
+	newest := s.newest(crls, c, points, now)
+	addresses := addressesOf(points)
+	switch {
+	case newest == nil && len(addresses) == 0 && len(crls) == 0:
+		return time.Time{}, refuse(NoCRLAddress, c, "%s names no CRL, and none of its issuer %s is configured", describe(c), issuerName(c))
+	case newest == nil:
+		e := refuse(CRLUnavailable, c, "no CRL at hand covers %s of issuer %s (%s)", describe(c), issuerName(c), clip(strings.Join(addresses, ", ")))
+		e.Addresses = addresses
+		return time.Time{}, e
+	case newest.ThisUpdate().After(now.Add(tolerance)):
+		return time.Time{}, refuse(CRLInvalid, c, "the CRL %q is dated in the future, %s", newest.Origin(), stamp(newest.ThisUpdate()))
+	case now.After(newest.NextUpdate().Add(s.config.Grace)):
+		e := refuse(CRLStale, c, "the CRL %q for %s was due for renewal on %s", newest.Origin(), describe(c), stamp(newest.NextUpdate()))
+		e.Addresses = addresses
+		return time.Time{}, e
+	}
+	return newest.NextUpdate(), nil
+}
+
+// newest returns the newest CRL that covers c; one from the future only if there
+// is no other.
+func (s *State) newest(crls []*CRL, c *x509.Certificate, points []DistributionPoint, now time.Time) *CRL {
+	var newest, future *CRL
+	for _, crl := range crls {
+		switch {
+		case !s.covers(crl, c, points):
+		case crl.ThisUpdate().After(now.Add(tolerance)):
+			future = crl
+		case newest == nil || crl.ThisUpdate().After(newest.ThisUpdate()):
+			newest = crl
+		}
+	}
+	if newest == nil {
+		return future
+	}
+	return newest
+}
+
+// covers reports whether c is within the scope of crl (RFC 5280, Section 6.3.3 (b)).
+func (s *State) covers(crl *CRL, c *x509.Certificate, points []DistributionPoint) bool {
+	// The lists are found by the key of the issuer. One key may act under several
+	// names, and a list of one name says nothing of the certificates of another.
+	if !bytes.Equal(crl.Issuer(), c.RawIssuer) && !equalNames(crl.Issuer(), c.RawIssuer) {
+		return false
+	}
+	scope := crl.Scope()
+	isCA := c.BasicConstraintsValid && c.IsCA
+	if scope.OnlyUser && isCA || scope.OnlyCA && !isCA {
+		return false
+	}
+	if len(scope.RawNames) > 0 {
+		return sharesName(scope, points)
+	}
+	// A list without a name claims to be complete. Where lists are partitioned,
+	// that claim is not believed: it covers what came from its own address, or
+	// was carried here under the same file name.
+	if s.config.Profile == Private || len(points) == 0 {
+		return true
+	}
+	fetched := strings.Contains(crl.Origin(), "://")
+	for _, p := range points {
+		for _, address := range p.URIs {
+			if p.alone() && (address == crl.Origin() || !fetched && path.Base(address) == path.Base(crl.Origin())) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// alone reports whether the CRL of p answers for every reason, and is of the
+// issuer of the certificate itself, not an indirect one.
+func (p DistributionPoint) alone() bool { return !p.HasReasons && !p.HasIssuer }
+
+func sharesName(scope Scope, points []DistributionPoint) bool {
+	for _, p := range points {
+		if !p.alone() {
+			continue
+		}
+		for _, name := range p.RawNames {
+			for _, have := range scope.RawNames {
+				if string(name) == string(have) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func addressesOf(points []DistributionPoint) []string {
+	var out []string
+	for _, p := range points {
+		out = append(out, p.URIs...)
+	}
+	return out
+}
