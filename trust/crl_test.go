@@ -122,7 +122,8 @@ func TestReadCRL(t *testing.T) {
 		t.Error("the number can be changed from outside")
 	}
 	s := crl.Scope()
-	if !s.HasIDP || len(s.Names) != 1 || s.Names[0] != "http://crl.nhs.uk/int/1c/crlc7.crl" || s.OtherNames || s.OnlyUser || s.OnlyCA {
+	if !s.HasIDP || len(s.Names) != 1 || s.Names[0] != "http://crl.nhs.uk/int/1c/crlc7.crl" || s.OtherNames || s.OnlyUser || s.OnlyCA ||
+		string(s.RawNames[0][2:]) != s.Names[0] {
 		t.Errorf("scope is %+v", s)
 	}
 	got, ok := crl.Lookup(revoked)
@@ -193,6 +194,7 @@ func TestReadCRLRefuses(t *testing.T) {
 		"critical in an entry":  {entryExt(extensionDER(99, true, nil)), CRLInvalid, "entry 1: it has a critical extension"},
 		"twice in an entry":     {entryExt(extensionDER(21, false, []byte{10, 1, 1}), extensionDER(21, false, []byte{10, 1, 1})), Malformed, "twice"},
 		"reason is a boolean":   {entryExt(extensionDER(21, false, []byte{1, 1, 0xff})), Malformed, "reason code"},
+		"malformed identifier":  {entries(entryDER([]byte{7}, tlv(asn1.SEQUENCE, tlv(asn1.SEQUENCE, []byte{6, 3, 0x2a, 0x80, 1}, []byte{4, 0})))), Malformed, "object identifier"},
 		"no date":               {entries(entryDER([]byte{1}), tlv(asn1.SEQUENCE, []byte{2, 1, 1})), Malformed, "entry 2: its revocation date"},
 		"30 February":           {entries(tlv(asn1.SEQUENCE, []byte{2, 1, 1}, utcTime("260230000000Z"))), Malformed, "revocation date"},
 		"serial not minimal":    {entries(entryDER([]byte{0, 1})), Malformed, "serial number"},

@@ -179,8 +179,8 @@ func (x *crlIndex) find(serial *big.Int) (Revocation, bool) {
 // search returns the first record that does not come before the key, or Len.
 func (x *crlIndex) search(key []byte, digest bool) int {
 	p := prefix(key)
-	b := x.rangeOf(p)
-	if p < x.low || int(b) >= len(x.starts)-1 {
+	b := x.rangeOf(p) // of a key below low: wraps round, to a range that it is not in
+	if int(b) >= len(x.starts)-1 {
 		return x.Len()
 	}
 	i, j := int(x.starts[b]), int(x.starts[b+1])

@@ -33,7 +33,8 @@ func TestCRLSerials(t *testing.T) {
 		"zero": {0}, "one": {1}, "minus one": {0xff}, "128": {0, 128}, "minus 128": {0x80}, "255": {0, 255}, "256": {1, 0},
 		"4 octets": ones(4), "16 octets": ones(16), "19 octets": ones(19), "20 octets": ones(20), "21 octets": ones(21), "64 octets": ones(64),
 		"20 octets, high bit": append([]byte{0}, bytes.Repeat([]byte{0xff}, 20)...), "negative 20 octets": append([]byte{0x80}, ones(19)...),
-		"negative 64 octets": append([]byte{0x80}, ones(63)...),
+		"minus the 21 octets": append(bytes.Repeat([]byte{0x80}, 20), 0x81),
+		"negative 64 octets":  append([]byte{0x80}, ones(63)...),
 	}
 	value := func(octets []byte) *big.Int {
 		n := new(big.Int).SetBytes(octets)
@@ -67,6 +68,39 @@ func TestCRLSerials(t *testing.T) {
 	}
 	if _, on := readEntriesDER(t, root).Lookup(big.NewInt(0)); on {
 		t.Error("an empty list revokes")
+	}
+}
+
+// TestCRLDigestIsNoSerial: the serial number whose octets are the digest that
+// stands for another one is a different serial number.
+func TestCRLDigestIsNoSerial(t *testing.T) {
+	root := testpki.NewRoot(t)
+	odd := big.NewInt(-1)
+	key, _ := serialKey(odd)
+	regular := new(big.Int).SetBytes(key.octets[:])
+	octets := append([]byte{0}, regular.Bytes()...)
+	if octets[1] < 0x80 {
+		octets = octets[1:]
+	}
+	reason := tlv(asn1.SEQUENCE, extensionDER(21, false, []byte{10, 1, 1}))
+	for name, c := range map[string]struct {
+		entries      [][]byte
+		odd, regular bool
+		oddCode      int
+	}{
+		"odd":     {entries: [][]byte{entryDER([]byte{0xff}, reason)}, odd: true, oddCode: 1},
+		"regular": {entries: [][]byte{entryDER(octets)}, regular: true},
+		"both":    {entries: [][]byte{entryDER([]byte{0xff}, reason), entryDER(octets)}, odd: true, regular: true, oddCode: 1},
+	} {
+		crl := readEntriesDER(t, root, c.entries...)
+		got, on := crl.Lookup(odd)
+		if on != c.odd || got.Reason != c.oddCode {
+			t.Errorf("a list of %s: the odd one is %v %v", name, got, on)
+		}
+		got, on = crl.Lookup(regular)
+		if on != c.regular || got.Reason != 0 {
+			t.Errorf("a list of %s: the regular one is %v %v", name, got, on)
+		}
 	}
 }
 

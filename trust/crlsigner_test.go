@@ -1,12 +1,11 @@
 package trust
 
 import (
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
 	"testing"
-
-	"crypto/rand"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/testpki"

@@ -50,6 +50,19 @@ func (s *State) revocation(v *Verdict, r Request) error {
 	return nil
 }
 
+// listsOf returns the CRLs of an issuer. They are found by its key and compared
+// by name: one key may act under two names, and a list of one says nothing of
+// the certificates of the other (PKITS 4.4.5).
+func (s *State) listsOf(issuer *x509.Certificate) []*CRL {
+	var out []*CRL
+	for _, crl := range s.crls[sha256.Sum256(issuer.RawSubjectPublicKeyInfo)] {
+		if sameCRLIssuer(crl.Issuer(), crl.AuthorityKeyID(), issuer) {
+			out = append(out, crl)
+		}
+	}
+	return out
+}
+
 // onAnyList: a serial on any verified CRL of the issuer counts, whatever that
 // list's scope or age: a revocation is never taken back by a newer partition.
 func onAnyList(c *x509.Certificate, crls []*CRL) error {

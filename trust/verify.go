@@ -32,8 +32,8 @@ type Verdict struct {
 	Chain      []*x509.Certificate // leaf first, root last; shared, do not modify
 	Name       string              // the name that counted; "" with AnyName and no name
 	NameSource pki.NameSource
-	Revocation string // one of the Revocation constants
-	Unchecked  Reason // with RevocationUnavailable: why there was no answer
+	Revocation string    // one of the Revocation constants
+	Unchecked  Reason    // with RevocationUnavailable: why there was no answer
 	Until      time.Time // the earliest end of a certificate or CRL this verdict rests on
 }
 

