@@ -148,6 +148,9 @@ func (f Files) identity(m *material) (*pki.Identity, error) {
 		return nil, pki.WithFile(err, f.Key)
 	}
 	id, err := pki.NewIdentity(certs, key)
+	if pki.Mismatch(err) {
+		return nil, fmt.Errorf("%w, read from %q", pki.WithFile(err, f.Certificate), f.Key)
+	}
 	if err != nil {
 		return nil, pki.WithFile(err, f.Certificate)
 	}

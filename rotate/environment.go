@@ -65,11 +65,11 @@ func (e *Environment) job([]string) job {
 			if current != nil && !changed && m.digest == source {
 				return nil, nil
 			}
-			state, kept, refusal := stageTrust(&c, m, current, changed, sequence, now)
+			state, kept, refusal := stageTrust(&c, m, current, sequence, now)
 			if refusal != nil {
 				return nil, refusal
 			}
-			return func(k *Keeper, at time.Time) *Refusal {
+			return func(k *Keeper, at time.Time) (bool, *Refusal) {
 				return e.publish(k, state, &c, m.digest, kept, at)
 			}, nil
 		},
@@ -78,7 +78,7 @@ func (e *Environment) job([]string) job {
 
 // stageTrust makes a trust state of what was read. kept are the CRLs of current
 // that stay in force because the files now hold older ones.
-func stageTrust(c *EnvironmentConfig, m *material, current *trust.State, changed bool, sequence uint64, now time.Time) (*trust.State, []*trust.CRL, *Refusal) {
+func stageTrust(c *EnvironmentConfig, m *material, current *trust.State, sequence uint64, now time.Time) (*trust.State, []*trust.CRL, *Refusal) {
 	var sources []trust.Source
 	for _, path := range c.Trust {
 		sources = append(sources, trust.Source{Name: path, Data: m.data[path]})
@@ -96,7 +96,7 @@ func stageTrust(c *EnvironmentConfig, m *material, current *trust.State, changed
 		return nil, nil, trustRefusal(err)
 	}
 	var kept []*trust.CRL
-	if current != nil && !changed {
+	if current != nil {
 		crls, kept = newerCRLs(crls, current.CRLs())
 	}
 	state, err := trust.NewState(trust.StateConfig{
@@ -186,10 +186,10 @@ func trustRefusal(err error) *Refusal {
 // publish puts a state in force and gives it to every slot of the environment.
 // Whether the identities of the slots still pass is found out afterwards: that
 // never holds up a change of trust.
-func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfig, source [sha256.Size]byte, kept []*trust.CRL, now time.Time) *Refusal {
+func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfig, source [sha256.Size]byte, kept []*trust.CRL, now time.Time) (bool, *Refusal) {
 	old := e.state.Load()
 	if old != nil && old.Sequence() >= state.Sequence() {
-		return nil // forward only
+		return false, nil // forward only
 	}
 	e.state.Store(state)
 	e.source = source
@@ -202,23 +202,29 @@ func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfi
 	for _, s := range k.slots {
 		if s.env == e {
 			s.trustChanged(state, now)
-			k.mark(&s.unit)
+			k.markLater(&s.unit)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 func (e *Environment) settled(_ *Keeper, r *Refusal, _ time.Time) {
 	e.status.Store(&EnvironmentStatus{Config: e.config, Trust: e.state.Load(), Refusal: r, Since: e.unit.failing})
 }
 
-func (e *Environment) event(r *Refusal, _ bool) Event {
+func (e *Environment) event(r *Refusal, late bool) Event {
 	ev := Event{Kind: EventTrustRefused, Environment: e.name, Reason: r.Reason, Err: r}
-	if r.Pending {
+	switch {
+	case late:
+		ev.Kind = EventIncoherent
+	case r.Pending:
 		ev.Kind = EventTrustPending
 	}
 	return ev
 }
+
+// ownChain is never called: an environment has nothing of its own to be judged.
+func (e *Environment) ownChain(r *Refusal) Event { return e.event(r, false) }
 
 func (e *Environment) cleared() Event { return Event{Kind: EventCleared, Environment: e.name} }
 

@@ -13,14 +13,14 @@ type EventKind string
 const (
 	EventRotated      EventKind = "rotated"           // a slot serves a new generation
 	EventPending      EventKind = "candidate_pending" // the source is there, but does not fit together yet
-	EventIncoherent   EventKind = "source_incoherent" // it has not fitted for longer than Settle
+	EventIncoherent   EventKind = "source_incoherent" // it, or an environment's trust, has not fitted for longer than Settle
 	EventRefused      EventKind = "candidate_refused" // the source is whole and was judged bad
 	EventCleared      EventKind = "candidate_cleared" // the source is again what the slot serves
 	EventOwnChain     EventKind = "own_chain_refused" // what the slot serves no longer passes its own trust
 	EventTrustChanged EventKind = "trust_changed"     // an environment has a new trust state
 	EventTrustPending EventKind = "trust_pending"     // a trust file is missing or incomplete; the last state stays
 	EventTrustRefused EventKind = "trust_refused"     // the trust files were judged bad; the last state stays
-	EventWatchLost    EventKind = "watch_lost"        // a directory cannot be watched; the poll goes on
+	EventWatchLost    EventKind = "watch_lost"        // a directory cannot be watched (told once per cause); the poll goes on
 	EventOverflow     EventKind = "watch_overflow"    // the kernel dropped events; everything is looked at again
 )
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ type bench struct {
 	keeper *Keeper
 	env    EnvironmentConfig
 	slot   SlotConfig
+	watch  func(func(*unit)) (*watcher, error) // nil: inotify
 
 	mu     sync.Mutex
 	events []Event
@@ -71,6 +73,9 @@ func (b *bench) start() {
 		defer b.mu.Unlock()
 		b.events = append(b.events, e)
 	}})
+	if b.watch != nil {
+		b.keeper.watch = b.watch
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.keeper.Run(ctx) }()
@@ -143,6 +148,50 @@ func (b *bench) told() []EventKind {
 		out = append(out, e.Kind)
 	}
 	return out
+}
+
+// of returns the events of one kind.
+func (b *bench) of(kind EventKind) []Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []Event
+	for _, e := range b.events {
+		if e.Kind == kind {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// noInotify stands for a kernel that gives no inotify instance.
+func noInotify(mark func(*unit)) (*watcher, error) {
+	w := newBlindWatcher(mark)
+	return w, syscall.EMFILE
+}
+
+// refused waits until what is on disk is refused for reason.
+func (b *bench) refused(reason string) *Refusal {
+	b.t.Helper()
+	var r *Refusal
+	b.until("the source is refused: "+reason, func() bool {
+		r = b.pcs().Status().Refusal
+		return r != nil && r.Reason == reason
+	})
+	return r
+}
+
+// leaf issues a certificate for the slot.
+func (b *bench) leaf(opts ...testpki.Option) *testpki.Leaf {
+	b.t.Helper()
+	return b.sub.Issue(b.t, append([]testpki.Option{testpki.Name("pcs.nhs.uk")}, opts...)...)
+}
+
+// do runs a file operation that must work.
+func (b *bench) do(err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *bench) count(kind EventKind) int {

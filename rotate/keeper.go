@@ -24,18 +24,29 @@ type Options struct {
 // the wall clock then: timers miss suspends and steps of the clock.
 const beatInterval = 5 * time.Second
 
+// A look that takes longer than hangAfter holds up nobody else. Each holds a
+// thread, and Go ends a program that has 10,000 of them.
+const (
+	hangCheck = time.Second
+	hangAfter = 10 * time.Second
+	maxHung   = 256
+)
+
 // Keeper keeps environments and slots up to date: it is the one run loop, and
 // the only writer of what slots serve.
 type Keeper struct {
 	options Options
+	watch   func(mark func(*unit)) (*watcher, error) // newWatcher, but in tests
 	watcher *watcher
 	wake    chan struct{} // capacity 1
 	calls   chan func()
 	results chan result
 	done    chan struct{} // closed when Run has ended
+	apply   chan struct{} // capacity 1: the one Apply that runs
 
 	mu    sync.Mutex
-	queue []*unit
+	queue []*unit // may have changed
+	later []*unit // to be judged again when the queue is empty
 
 	index atomic.Pointer[index] // for readers
 
@@ -43,8 +54,12 @@ type Keeper struct {
 	environments map[string]*Environment
 	slots        map[string]*Slot
 	agenda       agenda
-	inflight     int
-	watchTold    map[string]bool
+	running      map[*unit]bool
+	inflight     int       // of running, those that count as workers
+	hung         int       // of running, those that do not come back
+	checked      time.Time // when findHung looked
+	blind        map[*unit]bool
+	watchTold    map[string]bool // causes for which something is blind
 }
 
 // index is what readers see of a plan.
@@ -69,8 +84,9 @@ func New(o Options) *Keeper {
 		o.Workers = 4 * runtime.GOMAXPROCS(0)
 	}
 	k := &Keeper{
-		options: o, wake: make(chan struct{}, 1), calls: make(chan func()), results: make(chan result), done: make(chan struct{}),
-		environments: map[string]*Environment{}, slots: map[string]*Slot{}, watchTold: map[string]bool{},
+		options: o, watch: newWatcher, wake: make(chan struct{}, 1), calls: make(chan func()), results: make(chan result),
+		done: make(chan struct{}), apply: make(chan struct{}, 1), environments: map[string]*Environment{}, slots: map[string]*Slot{},
+		running: map[*unit]bool{}, blind: map[*unit]bool{}, watchTold: map[string]bool{},
 	}
 	k.index.Store(&index{byName: map[string]*Slot{}})
 	return k
@@ -81,9 +97,9 @@ func New(o Options) *Keeper {
 func (k *Keeper) Run(ctx context.Context) error {
 	defer close(k.done)
 	var watchErr error
-	k.watcher, watchErr = newWatcher(k.mark)
+	k.watcher, watchErr = k.watch(k.mark)
 	if watchErr != nil {
-		k.tell(Event{Kind: EventWatchLost, Reason: "inotify", Err: watchErr})
+		k.tell(watchLost("inotify", watchErr))
 	}
 	workers, stop := context.WithCancel(ctx)
 	var group sync.WaitGroup
@@ -91,7 +107,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 	defer stop()
 	group.Go(func() {
 		k.watcher.run(workers, func(err error) {
-			k.call(workers, func() { k.tell(Event{Kind: EventOverflow, Reason: "overflow", Err: err}) })
+			// An error of call says that Run ends: there is nobody to tell.
+			_ = k.call(workers, func() { k.trouble(err) })
 		})
 	})
 	timer := time.NewTimer(0)
@@ -114,84 +131,43 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 // turn starts every look that is due and returns how long the loop may sleep.
+// Polls go first: there are only so many of them, and marks could starve them.
 func (k *Keeper) turn(ctx context.Context, now time.Time) time.Duration {
-	due, next := k.agenda.due(now)
-	for _, u := range due {
-		u.next = time.Time{}
-		if !u.running {
-			k.start(ctx, u, false, now)
-		}
-	}
+	k.findHung(now)
 	for k.inflight < k.options.Workers {
+		if u := k.agenda.due(now); u != nil {
+			if !u.running {
+				k.start(ctx, u, u.due(now), now, now)
+			}
+			continue
+		}
 		u, marked := k.take()
 		if u == nil {
 			break
 		}
-		if u.removed {
-			continue
-		}
-		if u.running {
+		switch {
+		case u.removed:
+		case !u.running:
+			k.start(ctx, u, true, marked, now)
+		case u.again.IsZero() || marked.Before(u.again):
 			u.again = marked
-			continue
 		}
-		u.since = marked
-		k.start(ctx, u, true, now)
 	}
-	wait := beatInterval
-	if !next.IsZero() {
-		wait = min(wait, max(0, next.Sub(now)))
+	if at, ok := k.agenda.next(); ok && k.inflight < k.options.Workers {
+		return min(beatInterval, max(0, at.Sub(now)))
 	}
-	return wait
+	return beatInterval
 }
 
-// mark says that a source may have changed. Any goroutine may call it.
-func (k *Keeper) mark(u *unit) { k.markAt(u, time.Time{}) }
-
-// markAt is mark for a change first seen at since; zero is now.
-func (k *Keeper) markAt(u *unit, since time.Time) {
-	if since.IsZero() {
-		since = time.Now()
-	}
-	k.mu.Lock()
-	if u.marked.IsZero() || since.Before(u.marked) {
-		u.marked = since
-	}
-	if !u.queued {
-		u.queued = true
-		k.queue = append(k.queue, u)
-	}
-	k.mu.Unlock()
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (k *Keeper) take() (*unit, time.Time) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.queue) == 0 {
-		return nil, time.Time{}
-	}
-	u := k.queue[0]
-	k.queue = k.queue[1:]
-	marked := u.marked
-	u.queued, u.marked = false, time.Time{}
-	return u, marked
-}
-
-func (k *Keeper) start(ctx context.Context, u *unit, full bool, now time.Time) {
-	u.running = true
+func (k *Keeper) start(ctx context.Context, u *unit, full bool, since, now time.Time) {
+	u.running, u.started, u.since = true, now, since
+	k.running[u] = true
 	k.inflight++
-	if !full {
-		u.since = now
-	}
-	l := look{job: u.owner.job(u.allow), full: full || len(u.waiting) > 0, stat: u.stat, read: u.read, refusal: u.refusal != nil}
-	waiting := u.waiting
+	l := look{job: u.owner.job(u.allow), full: full || len(u.waiting) > 0, stat: u.stat, read: u.read}
+	u.answers = u.waiting
 	u.allow, u.waiting = nil, nil
 	go func() {
 		r := l.run(u, k.watcher, now)
-		r.waiting = waiting
 		select {
 		case k.results <- r:
 		case <-ctx.Done():
@@ -202,37 +178,61 @@ func (k *Keeper) start(ctx context.Context, u *unit, full bool, now time.Time) {
 // finish takes the result of one look: it publishes, or keeps what there is.
 func (k *Keeper) finish(r result, now time.Time) {
 	u := r.unit
-	u.running = false
-	k.inflight--
+	hung, answers := k.returned(u)
 	if u.removed {
-		_ = k.watcher.set(u, nil)
-		answer(r.waiting, nil)
+		k.unwatch(u)
+		answer(answers, nil)
 		return
 	}
-	if r.watchErr != nil && !k.watchTold[r.watchErr.Error()] {
-		k.watchTold[r.watchErr.Error()] = true
-		k.tell(Event{Kind: EventWatchLost, Reason: "watch", Err: r.watchErr})
-	}
-	if !r.unchanged {
-		if r.read {
-			u.read, u.digest = now, r.digest
-		}
-		u.stat = r.stat
-		refusal := r.refusal
-		if refusal == nil && r.publish != nil {
-			refusal = r.publish(k, now)
-		}
-		k.settle(u, refusal, r.publish != nil, now)
-		answer(r.waiting, refusal)
-	} else {
+	if r.unchanged {
 		u.owner.settled(k, u.refusal, now)
-		answer(r.waiting, u.refusal)
+		if hung {
+			k.mark(u) // it was given up as hanging: find out how it stands
+		}
+	} else {
+		k.watched(u, r.watchErr)
+		k.outcome(r, now)
 	}
+	answer(answers, u.refusal)
 	u.schedule(now)
 	k.agenda.add(u)
 	if !u.again.IsZero() || len(u.waiting) > 0 {
 		k.markAt(u, u.again)
 		u.again = time.Time{}
+	}
+}
+
+// returned takes u out of the looks that run.
+func (k *Keeper) returned(u *unit) (hung bool, answers []chan<- *Refusal) {
+	hung, answers = u.hung, u.answers
+	if hung {
+		k.hung--
+	} else {
+		k.inflight--
+	}
+	u.running, u.hung, u.answers = false, false, nil
+	delete(k.running, u)
+	return hung, answers
+}
+
+// outcome publishes what a look found and keeps what came of it.
+func (k *Keeper) outcome(r result, now time.Time) {
+	u := r.unit
+	if r.read {
+		u.read, u.digest = now, r.digest
+	}
+	u.stat = r.stat
+	refusal, told := r.refusal, false
+	if refusal == nil && r.publish != nil {
+		told, refusal = r.publish(k, now)
+	}
+	k.settle(u, refusal, told, now)
+	switch {
+	case r.own == nil:
+		u.ownTold = ""
+	case r.own.Error() != u.ownTold:
+		u.ownTold = r.own.Error()
+		k.tell(u.owner.ownChain(r.own))
 	}
 }
 
@@ -242,13 +242,14 @@ func answer(waiting []chan<- *Refusal, r *Refusal) {
 	}
 }
 
-// settle keeps the outcome of a look, and tells it unless it was told before.
-func (k *Keeper) settle(u *unit, r *Refusal, published bool, now time.Time) {
+// settle keeps the outcome of a look, and tells it unless it was told before, by
+// whoever published it or after an earlier look.
+func (k *Keeper) settle(u *unit, r *Refusal, told bool, now time.Time) {
 	was := u.refusal
 	u.refusal = r
 	if r == nil {
-		u.failing, u.late, u.retries = time.Time{}, false, 0
-		if was != nil && u.told != "" && !published {
+		u.failing, u.late = time.Time{}, false
+		if was != nil && u.told != "" && !told {
 			k.tell(u.owner.cleared())
 		}
 		u.told = ""
@@ -256,7 +257,7 @@ func (k *Keeper) settle(u *unit, r *Refusal, published bool, now time.Time) {
 		return
 	}
 	if was == nil || was.Error() != r.Error() {
-		u.retries = 0
+		u.retries, u.retry = 0, time.Time{}
 	}
 	if u.failing.IsZero() {
 		u.failing = now

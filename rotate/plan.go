@@ -13,10 +13,19 @@ import (
 // an error nothing has changed. Then it returns when every environment and slot
 // that is new or changed was looked at once, or when ctx ends. Bad material is
 // no error of Apply: see Slot.Status. What stays in the plan keeps its *Slot and
-// what it serves. Run must be running.
+// what it serves. Run must be running. If ctx ends first, plan may be in force in
+// part; apply it again.
 func (k *Keeper) Apply(ctx context.Context, plan Plan) error {
 	if err := plan.check(); err != nil {
 		return err
+	}
+	select { // two plans at once would leave slots without their environment
+	case k.apply <- struct{}{}:
+		defer func() { <-k.apply }()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-k.done:
+		return ErrStopped
 	}
 	var trust, slots []chan *Refusal
 	if err := k.call(ctx, func() { trust = k.applyEnvironments(plan.Environments) }); err != nil {
@@ -56,12 +65,12 @@ func (k *Keeper) applyEnvironments(configs []EnvironmentConfig) []chan *Refusal 
 			k.environments[c.Name] = e
 		case sameEnvironment(e.config, c):
 			e.config = c
-			e.unit.tune(c.Poll, c.Settle)
+			k.tune(&e.unit, c.Poll, c.Settle)
 			continue
 		default:
 			e.config, e.changed = c, true
 		}
-		e.unit.tune(c.Poll, c.Settle)
+		k.tune(&e.unit, c.Poll, c.Settle)
 		answers = append(answers, k.lookNow(&e.unit))
 	}
 	k.publishIndex()
@@ -81,12 +90,15 @@ func (k *Keeper) applySlots(plan Plan) []chan *Refusal {
 		}
 		same := ok && sameSlot(s.config, c)
 		s.config = c
-		s.unit.tune(c.Poll, c.Settle)
+		k.tune(&s.unit, c.Poll, c.Settle)
 		if same {
 			continue
 		}
 		if s.env != env {
-			s.env, s.judged = env, nil
+			s.env = env
+			if state := env.state.Load(); state != nil {
+				s.trustChanged(state, time.Now()) // peers are judged by it at once, whatever becomes of our files
+			}
 		}
 		s.judged = nil
 		answers = append(answers, k.lookNow(&s.unit))
@@ -111,14 +123,20 @@ func (k *Keeper) applySlots(plan Plan) []chan *Refusal {
 	return answers
 }
 
-func (u *unit) tune(poll, settle time.Duration) {
+func (k *Keeper) tune(u *unit, poll, settle time.Duration) {
+	was := u.poll
 	u.poll, u.settle = cmp.Or(poll, defaultPoll), cmp.Or(settle, defaultSettle)
+	if u.pos != 0 && u.poll < was { // else the old poll comes first, and then the new one holds
+		u.schedule(time.Now())
+		k.agenda.add(u)
+	}
 }
 
 func (k *Keeper) forget(u *unit) {
 	u.removed = true
+	k.agenda.remove(u)
 	if !u.running {
-		_ = k.watcher.set(u, nil)
+		k.unwatch(u)
 	}
 	answer(u.waiting, nil)
 	u.waiting = nil

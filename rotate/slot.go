@@ -60,7 +60,7 @@ type SlotStatus struct {
 	Generation   *Generation // nil while nothing is served
 	Refusal      *Refusal    // why the source is not what is served, or why what is served fails its own trust
 	PendingSince time.Time   // zero unless the state is pending or refused
-	LastAttempt  time.Time   // when the source was last read in full
+	LastAttempt  time.Time   // when the source was last looked at
 }
 
 // Slot holds one identity over time. Its methods may be called by many goroutines.
@@ -103,19 +103,31 @@ func (s *Slot) job(allow []string) job {
 	if snap := s.snapshot.Load(); snap != nil {
 		current = snap.Generation
 	}
+	env := s.env
 	settled := s.judged != nil && s.judged == state && s.unit.refusal == nil && len(allow) == 0
 	rules := append(append([]string(nil), c.Allow...), allow...)
 	return job{
 		paths: c.Files.paths(), limit: maxSourceFile,
 		stage: func(m *material, now time.Time) (publish, *Refusal) {
-			if settled && current != nil && m.digest == current.source {
+			if settled && current != nil && m.digest == current.source && keyPermissions(&c, m) == nil {
 				return nil, nil
 			}
 			cand, refusal := stage(&c, m, state, current, rules, now)
 			if refusal != nil {
 				return nil, refusal
 			}
-			return func(k *Keeper, at time.Time) *Refusal { return s.publish(k, cand, rules, at) }, nil
+			return func(k *Keeper, at time.Time) (bool, *Refusal) {
+				if s.env != env || !sameSlot(s.config, c) {
+					return false, s.unit.refusal // the plan changed meanwhile; another look follows
+				}
+				return s.publish(k, cand, rules, at)
+			}, nil
+		},
+		own: func(source [sha256.Size]byte, now time.Time) *Refusal {
+			if current == nil || state == nil || source == current.source {
+				return nil
+			}
+			return (&candidate{identity: current.Identity}).judge(state, now)
 		},
 	}
 }
@@ -123,24 +135,24 @@ func (s *Slot) job(allow []string) job {
 // publish makes a candidate what the slot serves. It runs in the run loop, and
 // joins the two streams: if trust moved on since the candidate was staged, the
 // candidate is judged again by the trust of now.
-func (s *Slot) publish(k *Keeper, c *candidate, rules []string, now time.Time) *Refusal {
+func (s *Slot) publish(k *Keeper, c *candidate, rules []string, now time.Time) (bool, *Refusal) {
 	if state := s.env.state.Load(); c.trust != state {
 		if r := c.judge(state, now); r != nil && !allowed(rules, r) {
-			return r
+			return false, r
 		}
 	}
 	old := s.snapshot.Load()
 	if c.trust == nil {
-		return &Refusal{Reason: reasonNoTrust, Err: errors.New("the trust of its environment is not ready")}
+		return false, &Refusal{Reason: reasonNoTrust, Err: errors.New("the trust of its environment is not ready")}
 	}
 	s.judged = c.trust
 	if old != nil && old.Generation.digest == c.digest {
-		if old.Generation.source != c.source {
+		if old.Generation.source != c.source || old.Trust != c.trust {
 			g := *old.Generation
 			g.source = c.source
 			s.swap(&g, c.trust, now)
 		}
-		return nil
+		return false, nil
 	}
 	s.number++
 	next := &Generation{Number: s.number, Identity: c.identity, NotAfter: c.notAfter, Since: now, digest: c.digest, source: c.source}
@@ -150,7 +162,7 @@ func (s *Slot) publish(k *Keeper, c *candidate, rules []string, now time.Time) *
 		event.From = old.Generation
 	}
 	k.tell(event)
-	return nil
+	return true, nil
 }
 
 func allowed(rules []string, r *Refusal) bool {
@@ -232,10 +244,14 @@ func (s *Slot) event(r *Refusal, late bool) Event {
 		e.Kind = EventIncoherent
 	case r.Pending:
 		e.Kind = EventPending
-	case snap != nil && s.unit.digest == snap.Generation.source:
+	case r.Rule == RuleChain && snap != nil && s.unit.digest == snap.Generation.source:
 		e.Kind = EventOwnChain
 	}
 	return e
+}
+
+func (s *Slot) ownChain(r *Refusal) Event {
+	return Event{Kind: EventOwnChain, Slot: s.name, Environment: s.env.name, Reason: r.Reason, Err: r}
 }
 
 func (s *Slot) cleared() Event {

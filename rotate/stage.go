@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spinecert/spinecert/pki"
@@ -63,8 +64,9 @@ func (c *candidate) judge(state *trust.State, now time.Time) *Refusal {
 	if err != nil {
 		return chainRefusal(err)
 	}
-	if len(v.Chain) > 2 && len(c.identity.Chain()) == 0 {
-		c.identity = c.identity.WithChain(v.Chain[1 : len(v.Chain)-1])
+	have, want := c.identity.Chain(), v.Chain[1:max(1, len(v.Chain)-1)]
+	if len(want) > len(have) && slices.EqualFunc(have, want[:len(have)], (*x509.Certificate).Equal) {
+		c.identity = c.identity.WithChain(want)
 	}
 	return nil
 }
@@ -114,7 +116,7 @@ func checkFQDN(c *SlotConfig, id *pki.Identity) *Refusal {
 		return nil
 	}
 	names, _ := id.Names()
-	if slices.Contains(names, c.FQDN) {
+	if slices.Contains(names, strings.ToLower(strings.TrimSuffix(c.FQDN, "."))) {
 		return nil
 	}
 	return &Refusal{Reason: reasonFQDN, Err: fmt.Errorf("certificate is for %q, slot %q expects %q", names, c.Name, c.FQDN),

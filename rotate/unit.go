@@ -1,12 +1,11 @@
 package rotate
 
 import (
-	"container/heap"
 	"crypto/sha256"
+	"errors"
 	"math/rand/v2"
 	"time"
 
-	"errors"
 	"github.com/spinecert/spinecert/trust"
 )
 
@@ -19,8 +18,9 @@ const (
 	longestRetry  = 5 * time.Minute
 )
 
-// publish puts what was staged in force. It runs in the run loop.
-type publish func(k *Keeper, now time.Time) *Refusal
+// publish puts what was staged in force. It runs in the run loop. told reports
+// whether it told an event; else the owner's cleared event may be due.
+type publish func(k *Keeper, now time.Time) (told bool, r *Refusal)
 
 // job is one look at a source: what to read and how to judge it. It is made by
 // the run loop and runs in a worker; stage returns (nil, nil) for "nothing new".
@@ -28,6 +28,9 @@ type job struct {
 	paths []string
 	limit int64
 	stage func(m *material, now time.Time) (publish, *Refusal)
+	// own judges what is served already. It is asked where the source does not say
+	// it: while the source is broken, or holds something else. May be nil.
+	own func(source [sha256.Size]byte, now time.Time) *Refusal
 }
 
 // owner is what a unit belongs to: a Slot or an Environment. All methods are
@@ -36,28 +39,36 @@ type owner interface {
 	job(allow []string) job
 	settled(k *Keeper, r *Refusal, now time.Time)
 	event(r *Refusal, late bool) Event
+	ownChain(r *Refusal) Event
 	cleared() Event
 }
 
 // unit is the bookkeeping of the run loop for one source that is watched. The
-// run loop owns it, but for marked and queued, which Keeper.mu guards.
+// run loop owns it, but for marked, queued and lazy, which Keeper.mu guards.
 type unit struct {
 	owner  owner
 	marked time.Time // first sign of a change not yet looked at; zero: none
-	queued bool
+	queued bool      // in Keeper.queue
+	lazy   bool      // in Keeper.later
 
 	poll, settle time.Duration
 	running      bool
-	again        time.Time // marked while it ran: when; zero: not
+	started      time.Time // when the look that runs began
+	hung         bool      // the look that runs does not come back
+	again        time.Time // first marked while it ran: when; zero: not
 	removed      bool
 	since        time.Time // when the change now being looked at was first seen
 	allow        []string  // overrides for the next look
 	waiting      []chan<- *Refusal
-	next         time.Time // when to look without an event
+	answers      []chan<- *Refusal // who waits for the look that runs
+	next         time.Time         // when to look without an event
+	pos          int               // place in the agenda, from 1; 0: not in it
+	retry        time.Time         // when to read and judge a refused source again; next may be sooner
 	retries      int
 	failing      time.Time // since when the source is not what is in force
 	late         bool      // told that it has been incoherent for too long
 	told         string    // the refusal last told
+	ownTold      string    // the refusal of what is served last told, while the source was broken
 	refusal      *Refusal
 	digest       [sha256.Size]byte // of the last full read
 	stat         string            // of the last full read; "" after a failure
@@ -66,11 +77,10 @@ type unit struct {
 
 // look is what one look needs of the unit's past.
 type look struct {
-	job     job
-	full    bool
-	stat    string
-	read    time.Time
-	refusal bool
+	job  job
+	full bool
+	stat string
+	read time.Time
 }
 
 // result is what a worker found.
@@ -82,14 +92,14 @@ type result struct {
 	digest    [sha256.Size]byte
 	publish   publish
 	refusal   *Refusal
+	own       *Refusal
 	watchErr  error
-	waiting   []chan<- *Refusal
 }
 
 // run looks at the source. It touches the disk, and may hang on it.
 func (l look) run(u *unit, w *watcher, now time.Time) result {
 	res := result{unit: u}
-	if !l.full && !l.refusal && l.stat != "" && now.Sub(l.read) < fullRead {
+	if !l.full && l.stat != "" && now.Sub(l.read) < fullRead {
 		if stat, err := statAll(l.job.paths); err == nil && stat == l.stat {
 			res.unchanged = true
 			return res
@@ -111,10 +121,13 @@ func (l look) run(u *unit, w *watcher, now time.Time) result {
 			r = unreadable(err)
 		}
 		res.refusal = r
-		return res
+	} else {
+		res.read, res.digest, res.stat = true, m.digest, m.stat
+		res.publish, res.refusal = l.job.stage(m, now)
 	}
-	res.read, res.digest, res.stat = true, m.digest, m.stat
-	res.publish, res.refusal = l.job.stage(m, now)
+	if res.refusal != nil && l.job.own != nil {
+		res.own = l.job.own(res.digest, now)
+	}
 	return res
 }
 
@@ -130,73 +143,56 @@ func samePlaces(a, b []place) bool {
 	return true
 }
 
-// schedule says when to look again without an event.
+// schedule says when to look again without an event. The poll goes on whatever
+// happens; a source that is refused is besides read and judged again on back-off.
 func (u *unit) schedule(now time.Time) {
+	// Spread, so that many slots do not poll at the same moment.
+	u.next = now.Add(u.poll*9/10 + rand.N(u.poll/5+1))
 	if u.refusal == nil {
-		u.retries = 0
-		// Spread, so that many slots do not poll at the same moment.
-		u.next = now.Add(u.poll*9/10 + rand.N(u.poll/5+1))
+		u.retries, u.retry = 0, time.Time{}
 		return
 	}
+	if !now.Before(u.retry) { // events in between neither hasten nor delay it
+		u.retry = now.Add(u.backOff())
+		u.retries++
+	}
+	soonest := func(t time.Time) {
+		if t.Before(u.next) {
+			u.next = t
+		}
+	}
+	soonest(u.retry)
+	if at, early := startsAt(u.refusal); early && at.After(now) {
+		soonest(at)
+	}
+	if at := u.failing.Add(u.settle); u.refusal.Pending && !u.late && at.After(now) {
+		soonest(at)
+	}
+}
+
+func (u *unit) backOff() time.Duration {
 	first, most := refusedRetry, longestRetry
 	if u.refusal.Pending {
 		first, most = firstRetry, u.poll
 	}
-	wait := first << min(u.retries, 20)
-	u.retries++
-	if wait > most || wait <= 0 {
-		wait = most
+	return min(first<<min(u.retries, 20), most)
+}
+
+// due reports whether a look that no event asked for must read the source:
+// because its refusal may have ended by itself. Else it compares stats first.
+func (u *unit) due(now time.Time) bool {
+	if u.refusal == nil {
+		return false
 	}
-	u.next = now.Add(wait)
-	if at, ok := startsAt(u.refusal, now); ok && at.Before(u.next) {
-		u.next = at
-	}
+	at, early := startsAt(u.refusal)
+	return early && !at.After(now) || !now.Before(u.retry) || u.refusal.Pending && !u.late && now.Sub(u.failing) >= u.settle
 }
 
 // startsAt returns when a certificate that is refused for its notBefore comes into force.
-func startsAt(r *Refusal, now time.Time) (time.Time, bool) {
+func startsAt(r *Refusal) (time.Time, bool) {
 	var v *trust.VerifyError
 	if !errors.As(r.Err, &v) || v.Reason != trust.NotYetValid || v.Certificate == nil {
 		return time.Time{}, false
 	}
-	at := v.Certificate.NotBefore
-	return at, at.After(now)
-}
-
-// agenda orders units by the time of their next look. Entries whose time is no
-// longer the unit's are skipped when they come up.
-type agenda []appointment
-
-type appointment struct {
-	at   time.Time
-	unit *unit
-}
-
-func (a agenda) Len() int           { return len(a) }
-func (a agenda) Less(i, j int) bool { return a[i].at.Before(a[j].at) }
-func (a agenda) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)        { *a = append(*a, x.(appointment)) }
-func (a *agenda) Pop() any {
-	old := *a
-	last := old[len(old)-1]
-	*a = old[:len(old)-1]
-	return last
-}
-
-func (a *agenda) add(u *unit) { heap.Push(a, appointment{u.next, u}) }
-
-// due removes and returns the units whose time has come, and the time of the next one.
-func (a *agenda) due(now time.Time) (units []*unit, next time.Time) {
-	for a.Len() > 0 {
-		top := (*a)[0]
-		stale := top.unit.removed || !top.unit.next.Equal(top.at)
-		if !stale && top.at.After(now) {
-			return units, top.at
-		}
-		heap.Pop(a)
-		if !stale {
-			units = append(units, top.unit)
-		}
-	}
-	return units, time.Time{}
+	return v.Certificate.NotBefore, true
 }

@@ -3,6 +3,7 @@ package rotate
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,15 +25,21 @@ type watcher struct {
 }
 
 type watchedDir struct {
-	inode inode
+	inode inode                    // of the directory that is watched; zero: none is
+	stale bool                     // events were lost: it may be another directory of the same inode
 	names map[string]map[*unit]int // entry name -> who depends on it, how often
 	users int
 }
 
 type inode struct{ dev, ino uint64 }
 
+// newBlindWatcher returns a watcher that sees nothing.
+func newBlindWatcher(mark func(*unit)) *watcher {
+	return &watcher{mark: mark, dirs: map[string]*watchedDir{}, units: map[*unit][]place{}}
+}
+
 func newWatcher(mark func(*unit)) (*watcher, error) {
-	w := &watcher{mark: mark, dirs: map[string]*watchedDir{}, units: map[*unit][]place{}}
+	w := newBlindWatcher(mark)
 	n, err := fsnotify.NewWatcher()
 	w.notify = n
 	return w, err
@@ -71,10 +78,13 @@ func (w *watcher) add(u *unit, p place) error {
 	case d == nil:
 		d = &watchedDir{names: map[string]map[*unit]int{}}
 		w.dirs[p.dir] = d
-	case d.inode != id && d.inode != (inode{}):
+	case d.inode != (inode{}) && (d.stale || d.inode != id):
 		// Another directory stands there now; the watch is still on the old one.
+		// Who else depends on it must look too: nobody tells of what happens until
+		// the new one is watched.
 		w.unwatch(p.dir)
 		d.inode = inode{}
+		d.mark(w.mark)
 	}
 	if d.names[p.name] == nil {
 		d.names[p.name] = map[*unit]int{}
@@ -85,15 +95,24 @@ func (w *watcher) add(u *unit, p place) error {
 		return nil
 	}
 	if w.notify == nil {
-		return &os.PathError{Op: "watch", Path: p.dir, Err: syscall.EMFILE}
+		return nil // told once, when it failed
 	}
 	if err := w.notify.Add(p.dir); errors.Is(err, os.ErrNotExist) {
 		return nil // gone since it was resolved: its parent's event or the poll brings us back
 	} else if err != nil {
 		return &os.PathError{Op: "watch", Path: p.dir, Err: err}
 	}
-	d.inode = id
+	d.inode, d.stale = id, false
 	return nil
+}
+
+// mark marks everybody who depends on the directory.
+func (d *watchedDir) mark(mark func(*unit)) {
+	for _, users := range d.names {
+		for u := range users {
+			mark(u)
+		}
+	}
 }
 
 func (w *watcher) drop(u *unit, p place) {
@@ -131,12 +150,31 @@ func inodeOf(dir string) (inode, error) {
 	return inode{st.Dev, st.Ino}, nil
 }
 
-// run delivers marks until ctx ends. lost is called when the kernel dropped events.
+// run delivers marks until ctx ends. lost is called when the kernel dropped
+// events (fsnotify.ErrEventOverflow) or reading them failed.
 func (w *watcher) run(ctx context.Context, lost func(error)) {
 	if w.notify == nil {
 		<-ctx.Done()
 		return
 	}
+	// fsnotify may hold its lock while it sends an error, set waits for that lock
+	// with w.mu held, and deliver waits for w.mu: so whoever receives the errors
+	// must wait for nobody.
+	overflow, other := make(chan error, 1), make(chan error, 1)
+	var group sync.WaitGroup
+	group.Go(func() {
+		for err := range w.notify.Errors {
+			to := other
+			if errors.Is(err, fsnotify.ErrEventOverflow) {
+				to = overflow
+			}
+			select {
+			case to <- err:
+			default: // one waits already, and stands for all
+			}
+		}
+	})
+	defer group.Wait()
 	defer w.notify.Close()
 	for {
 		select {
@@ -147,10 +185,10 @@ func (w *watcher) run(ctx context.Context, lost func(error)) {
 				return
 			}
 			w.deliver(ev)
-		case err, ok := <-w.notify.Errors:
-			if !ok {
-				return
-			}
+		case err := <-overflow:
+			w.markAll()
+			lost(err)
+		case err := <-other:
 			w.markAll()
 			lost(err)
 		}
@@ -165,22 +203,87 @@ func (w *watcher) deliver(ev fsnotify.Event) {
 			w.mark(u)
 		}
 	}
-	// The directory itself went away or moved: its watch is worth nothing now.
-	if d := w.dirs[ev.Name]; d != nil && ev.Op&(fsnotify.Remove|fsnotify.Rename) != 0 {
+	d := w.dirs[ev.Name]
+	if d == nil {
+		return
+	}
+	switch {
+	case ev.Op&(fsnotify.Remove|fsnotify.Rename) != 0:
+		// It went away or moved: its watch is worth nothing now.
 		w.unwatch(ev.Name)
 		d.inode = inode{}
-		for _, users := range d.names {
-			for u := range users {
-				w.mark(u)
-			}
-		}
+		d.mark(w.mark)
+	case ev.Op&fsnotify.Chmod != 0: // its files may have become readable, or not
+		d.mark(w.mark)
 	}
 }
 
+// markAll has everything looked at, and all directories watched anew: what was
+// lost may have been the end of one.
 func (w *watcher) markAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, d := range w.dirs {
+		d.stale = true
+	}
 	for u := range w.units {
 		w.mark(u)
 	}
+}
+
+// trouble tells what run says of lost events.
+func (k *Keeper) trouble(err error) {
+	switch {
+	case errors.Is(err, fsnotify.ErrEventOverflow):
+		k.tell(Event{Kind: EventOverflow, Reason: "overflow", Err: err})
+	case errors.Is(err, syscall.EINVAL): // fsnotify removed a watch that had ended by itself
+	default:
+		k.lost("inotify", err)
+	}
+}
+
+// watched keeps whether u's directories can be watched.
+func (k *Keeper) watched(u *unit, err error) {
+	if err != nil {
+		k.blind[u] = true
+		k.lost("watch", err)
+		return
+	}
+	delete(k.blind, u)
+	if len(k.blind) == 0 {
+		clear(k.watchTold)
+	}
+}
+
+// lost tells each cause once until everything is watched again: where watches
+// run out, thousands of directories have the same one.
+func (k *Keeper) lost(reason string, err error) {
+	cause := err.Error()
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		cause = errno.Error()
+	}
+	if !k.watchTold[cause] {
+		k.watchTold[cause] = true
+		k.tell(watchLost(reason, err))
+	}
+}
+
+func watchLost(reason string, err error) Event {
+	r := &Refusal{Reason: reason, Err: err}
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		r.Advice = "raise fs.inotify.max_user_watches; until then changes are found by the poll"
+	case errors.Is(err, syscall.EMFILE):
+		r.Advice = "raise fs.inotify.max_user_instances or the limit of open files, then restart; until then changes are found by the poll"
+	case errors.Is(err, fs.ErrPermission):
+		r.Advice = "give the daemon's user read access to the directory; until then changes are found by the poll"
+	}
+	return Event{Kind: EventWatchLost, Reason: reason, Err: r}
+}
+
+// unwatch ends everything that is watched for u.
+func (k *Keeper) unwatch(u *unit) {
+	_ = k.watcher.set(u, nil) // only adding fails
+	delete(k.blind, u)
 }

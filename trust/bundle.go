@@ -153,6 +153,10 @@ func (b *Bundle) SubCAs() []*x509.Certificate { return b.subCAs }
 // Certificates returns roots, then subCAs.
 func (b *Bundle) Certificates() []*x509.Certificate { return slices.Concat(b.roots, b.subCAs) }
 
+func (b *Bundle) holds(c *x509.Certificate) bool {
+	return contains(b.roots, c) || contains(b.subCAs, c)
+}
+
 // File returns the trust file that c came from, or "" if c is not in the bundle.
 func (b *Bundle) File(c *x509.Certificate) string { return b.sources[c] }
 

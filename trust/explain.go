@@ -5,22 +5,27 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"time"
 )
+
+// explainChecks bounds the signature checks that a reason may cost. They may be
+// by keys of the peer's making, before it has proved anything.
+const explainChecks = 24
 
 // explain finds the one reason for a refusal that crypto/x509 gave. It decides
 // nothing: whatever it finds, the chain stays refused.
 func (s *State) explain(presented []*x509.Certificate, r Request, cause error) error {
-	w := walker{budget: 64, now: r.Now}
-	for i, c := range presented[1:] {
-		w.pool = append(w.pool, candidate{c, fmt.Sprintf("certificate %d of the peer", i+2), false})
-	}
+	w := walker{budget: explainChecks, now: r.Now}
 	for _, c := range s.config.Bundle.SubCAs() {
-		w.pool = append(w.pool, candidate{c, "the bundle", false})
+		w.pool = append(w.pool, candidate{c, false})
 	}
 	for _, c := range s.config.Bundle.Roots() {
-		w.pool = append(w.pool, candidate{c, "the bundle", true})
+		w.pool = append(w.pool, candidate{c, true})
+	}
+	for _, c := range presented[1:] {
+		if !s.config.Bundle.holds(c) {
+			w.pool = append(w.pool, candidate{c, false})
+		}
 	}
 	w.walk([]*x509.Certificate{presented[0]})
 	if w.best != nil {
@@ -35,7 +40,6 @@ func (s *State) explain(presented []*x509.Certificate, r Request, cause error) e
 
 type candidate struct {
 	cert *x509.Certificate
-	from string
 	root bool
 }
 

@@ -1,7 +1,6 @@
 package trust
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"path"
@@ -20,7 +19,7 @@ func (s *State) revocation(v *Verdict, r Request) error {
 	below := v.Chain[:len(v.Chain)-1]
 	lists := make([][]*CRL, len(below))
 	for i, c := range below {
-		lists[i] = s.crls[sha256.Sum256(v.Chain[i+1].RawSubjectPublicKeyInfo)]
+		lists[i] = s.listsOf(v.Chain[i+1])
 		// All of the chain before any list is missed: a revoked subCA is no
 		// reason to fetch the CRL of its leaf.
 		if err := onAnyList(c, lists[i]); err != nil {
@@ -120,11 +119,6 @@ func (s *State) newest(crls []*CRL, c *x509.Certificate, points []DistributionPo
 
 // covers reports whether c is within the scope of crl (RFC 5280, Section 6.3.3 (b)).
 func (s *State) covers(crl *CRL, c *x509.Certificate, points []DistributionPoint) bool {
-	// The lists are found by the key of the issuer. One key may act under several
-	// names, and a list of one name says nothing of the certificates of another.
-	if !bytes.Equal(crl.Issuer(), c.RawIssuer) && !equalNames(crl.Issuer(), c.RawIssuer) {
-		return false
-	}
 	scope := crl.Scope()
 	isCA := c.BasicConstraintsValid && c.IsCA
 	if scope.OnlyUser && isCA || scope.OnlyCA && !isCA {

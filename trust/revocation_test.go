@@ -115,8 +115,8 @@ func TestRevocationOtherNameOfTheKey(t *testing.T) {
 	root := testpki.NewRoot(t)
 	sub := root.SubCA(t, testpki.Name("Old Name"))
 	renamed := root.SubCA(t, testpki.Name("New Name"), testpki.Key(sub.Key))
-	leaf := sub.Issue(t)
-	lists := []*CRL{readCRL1(t, root, "root.crl"), readCRL1(t, renamed, "new.crl")}
+	leaf := sub.Issue(t, testpki.CDP(crlURL))
+	lists := []*CRL{readCRL1(t, root, "root.crl"), readCRL1(t, renamed, "new.crl", testpki.Revoke(leaf.Cert.SerialNumber))}
 	c := StateConfig{Revocation: Require, CRLs: lists}
 	v, err := stateOf(t, c, certs(root, sub, renamed)...).Verify(sent(leaf), Request{Peers: AnyName(), Now: second()})
 	wantRefusal(t, v, err, CRLUnavailable, "Old Name")

@@ -136,14 +136,10 @@ func (s *State) verifyFresh(presented []*x509.Certificate, r Request, fromCN boo
 func (s *State) paths(presented []*x509.Certificate, r Request, fromCN bool) ([][]*x509.Certificate, error) {
 	leaf := presented[0]
 	pool := s.intermediates
-	if len(presented) > 1 {
+	if more := s.vouched(presented); len(more) > 0 {
 		pool = s.intermediates.Clone()
-		for _, c := range presented[1:] {
-			// What cannot be in an accepted path is not given the chance to use
-			// up the signature checks that crypto/x509 grants.
-			if c.BasicConstraintsValid && c.IsCA && weakKey(c) == nil {
-				pool.AddCert(c)
-			}
+		for _, c := range more {
+			pool.AddCert(c)
 		}
 	}
 	opts := x509.VerifyOptions{Roots: s.roots, Intermediates: pool, CurrentTime: r.Now, KeyUsages: r.Purpose.usages()}

@@ -253,9 +253,13 @@ func (h *host) metric(series string) string {
 	return m[1]
 }
 
+// freeAddress returns an address that nothing listens on. Each call uses a
+// loopback address of its own, so that no connection from 127.0.0.1 gets the port
+// before the daemon does.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n := hosts.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 64+os.Getpid()%128, n/250, 1+n%250))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -87,7 +88,7 @@ type remote struct {
 
 func startRemote(b *testing.B, kind string, backend net.Addr) *remote {
 	b.Helper()
-	child := exec.CommandContext(b.Context(), os.Args[0])
+	child := exec.CommandContext(context.WithoutCancel(b.Context()), os.Args[0]) // ends with its input
 	child.Env = append(os.Environ(), proxyEnv+"="+kind, backendEnv+"="+backend.String())
 	child.Stderr = os.Stderr
 	in, err1 := child.StdinPipe()

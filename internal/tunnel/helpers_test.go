@@ -238,7 +238,12 @@ type setup struct {
 // start runs a tunnel to forward; change may alter its configuration.
 func start(tb testing.TB, d Direction, version uint16, forward net.Addr, change func(*Config)) *setup {
 	tb.Helper()
-	s := &setup{spine: newSpine(tb), gate: NewGate(Limits{}), seen: newRecorder(), endpoint: &fakeEndpoint{}}
+	return startIn(tb, newSpine(tb), d, version, forward, change)
+}
+
+func startIn(tb testing.TB, in *spine, d Direction, version uint16, forward net.Addr, change func(*Config)) *setup {
+	tb.Helper()
+	s := &setup{spine: in, gate: NewGate(Limits{}), seen: newRecorder(), endpoint: &fakeEndpoint{}}
 	s.endpoint.config.Store(s.spine.serverConfig(version))
 	if d == Outbound {
 		s.endpoint.config.Store(s.spine.clientConfig(version))

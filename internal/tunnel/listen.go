@@ -46,6 +46,27 @@ func (l listen) open(ctx context.Context, at string) (net.Listener, error) {
 }
 
 func (l listen) openUnix(ctx context.Context) (net.Listener, error) {
+	ln, err := l.bindUnix(ctx)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		if err := removeStale(ctx, l.Address); err != nil {
+			return nil, fmt.Errorf("listen on %q: %w", l.Address, err)
+		}
+		ln, err = l.bindUnix(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %q: %w", l.Address, err)
+	}
+	ln.SetUnlinkOnClose(false) // closing looks whose file it is first
+	if err := l.permit(); err != nil {
+		_ = ln.Close()
+		_ = os.Remove(l.Address)
+		return nil, err
+	}
+	return ln, nil
+}
+
+// bindUnix makes the socket file with no permission for others.
+func (l listen) bindUnix(ctx context.Context) (*net.UnixListener, error) {
 	// The mode of the open socket becomes the mode of its file at bind, cut by
 	// the umask (Linux, unix(7)): nobody but the owner can connect before the
 	// group and mode are as wanted.
@@ -57,23 +78,10 @@ func (l listen) openUnix(ctx context.Context) (net.Listener, error) {
 		return err
 	}}
 	ln, err := config.Listen(ctx, "unix", l.Address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		if err := removeStale(ctx, l.Address); err != nil {
-			return nil, fmt.Errorf("listen on %q: %w", l.Address, err)
-		}
-		ln, err = config.Listen(ctx, "unix", l.Address)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("listen on %q: %w", l.Address, err)
-	}
-	unix := ln.(*net.UnixListener)
-	unix.SetUnlinkOnClose(false) // closing looks whose file it is first
-	if err := l.permit(); err != nil {
-		_ = ln.Close()
-		_ = os.Remove(l.Address)
 		return nil, err
 	}
-	return unix, nil
+	return ln.(*net.UnixListener), nil
 }
 
 // permit gives the socket file its group and mode, in this order, because chown

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 )
 
 // closeWriter is a connection that can end its half.
@@ -33,19 +31,16 @@ type pair struct {
 func newPair(t *testing.T, d Direction, version uint16, unix bool, change func(*Config)) *pair {
 	t.Helper()
 	accepted, done := make(chan net.Conn, 1), make(chan struct{})
-	network := "tcp"
+	network, in := "tcp", newSpine(t)
 	var config *tls.Config
-	if d == Inbound {
-		if unix {
-			network = "unix"
-		}
-		t.Cleanup(func() {})
-	} else {
-		config = &tls.Config{}
+	if d == Outbound {
+		config = in.serverConfig(version)
+	} else if unix {
+		network = "unix"
 	}
 	b := newBackend(t, network, config, hand(accepted, done))
 	t.Cleanup(func() { close(done) })
-	s := start(t, d, version, b.Addr(), func(c *Config) {
+	s := startIn(t, in, d, version, b.Addr(), func(c *Config) {
 		if d == Outbound && unix {
 			c.Listen = []Listen{{Network: "unix", Address: filepath.Join(t.TempDir(), "in.sock")}}
 		}
@@ -53,9 +48,6 @@ func newPair(t *testing.T, d Direction, version uint16, unix bool, change func(*
 			change(c)
 		}
 	})
-	if config != nil {
-		*config = *s.spine.serverConfig(version) //nolint:govet // before anything uses it
-	}
 	p := &pair{setup: s}
 	if d == Inbound {
 		c := s.secure(t, version, nil)
@@ -279,15 +271,12 @@ func TestResetPassesOn(t *testing.T) {
 			if d == Outbound {
 				secure, plain = plain, secure
 			}
-			breaks, feels := plain, secure
-			raw := plain.(*net.TCPConn)
+			feels, raw := secure, rawOf(plain)
 			if who == "tls" {
-				breaks, feels = secure, plain
-				raw = secure.(*tls.Conn).NetConn().(*net.TCPConn)
+				feels, raw = plain, rawOf(secure)
 			}
 			_ = raw.SetLinger(0)
 			_ = raw.Close()
-			_ = breaks
 			_, err := io.ReadAll(feels)
 			if err == nil && who == "tls" {
 				t.Errorf("%s: %s side reset: the other side saw a clean end", d, who)
@@ -301,6 +290,14 @@ func TestResetPassesOn(t *testing.T) {
 			p.Close()
 		}
 	}
+}
+
+// rawOf returns the TCP connection below c.
+func rawOf(c net.Conn) *net.TCPConn {
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
+	return c.(*net.TCPConn)
 }
 
 func TestTruncation(t *testing.T) {
@@ -370,17 +367,15 @@ func TestCut(t *testing.T) {
 	if _, err := io.ReadAll(p.far); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("plain side got %v, want a reset", err)
 	}
-	if _, err := io.ReadAll(p.near); err == nil && p.near.(*tls.Conn).ConnectionState().HandshakeComplete {
-		t.Log("TLS side saw FIN without close_notify, which crypto/tls takes for an end")
-	}
+	_, _ = io.ReadAll(p.near) // ends; crypto/tls takes FIN for an end
 	if end := p.seen.awaitClosed(t, 1); end.Cause != "revoked" {
 		t.Errorf("cause %q", end.Cause)
 	}
 }
 
-// TestNoGoroutineAfterRefusal also shows that nothing is left of connections.
+// TestNothingLeft shows that a connection takes its traces with it; goleak in
+// TestMain looks for goroutines.
 func TestNothingLeft(t *testing.T) {
-	ignore := goleak.IgnoreCurrent()
 	p := newPair(t, Inbound, tls.VersionTLS12, false, nil)
 	_ = p.near.Close()
 	_ = p.far.Close()
@@ -395,5 +390,4 @@ func TestNothingLeft(t *testing.T) {
 	if used := p.gate.tokens.used; used != 0 {
 		t.Errorf("%d tokens in use", used)
 	}
-	_ = ignore
 }

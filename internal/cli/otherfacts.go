@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"math/big"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/spinecert/spinecert/pki"
+)
+
+// keyFacts is what inspect says of a private key: nothing of its content.
+type keyFacts struct {
+	Key       string `json:"key"`
+	KeySHA256 string `json:"key_sha256"`
+	Fits      []int  `json:"fits"` // positions, from 1, of the certificates for it in the same file
+}
+
+func describeKey(key crypto.Signer, certs []*x509.Certificate) keyFacts {
+	f := keyFacts{Key: pki.DescribeKey(key.Public()), KeySHA256: pki.KeyFingerprint(key.Public()), Fits: []int{}}
+	for i, c := range certs {
+		if f.KeySHA256 != "" && pki.KeyFingerprint(c.PublicKey) == f.KeySHA256 {
+			f.Fits = append(f.Fits, i+1)
+		}
+	}
+	return f
+}
+
+// requestFacts is what inspect says of a certificate request.
+type requestFacts struct {
+	ID        string   `json:"id"` // first 16 digits of the key's SHA-256 (CONTRACT.md, 1)
+	Subject   string   `json:"subject"`
+	Names     []string `json:"names"`
+	Key       string   `json:"key"`
+	KeySHA256 string   `json:"key_sha256"`
+	Signature string   `json:"signature"` // good, or bad: not made with its own key
+}
+
+func describeRequest(r *x509.CertificateRequest) requestFacts {
+	f := requestFacts{Subject: r.Subject.String(), Names: list(r.DNSNames), Key: pki.DescribeKey(r.PublicKey),
+		KeySHA256: pki.KeyFingerprint(r.PublicKey), Signature: "good"}
+	f.ID = f.KeySHA256[:min(16, len(f.KeySHA256))]
+	if r.CheckSignature() != nil {
+		f.Signature = "bad"
+	}
+	return f
+}
+
+// crlFacts is what inspect says of a CRL. Its signature is not looked at: its
+// CA may not be at hand.
+type crlFacts struct {
+	Issuer             string    `json:"issuer"`
+	ThisUpdate         time.Time `json:"this_update,omitzero"`
+	NextUpdate         time.Time `json:"next_update,omitzero"`
+	Number             string    `json:"number"`
+	Entries            int       `json:"entries"`
+	SignatureAlgorithm string    `json:"signature_algorithm"`
+	AuthorityKeyID     string    `json:"authority_key_id"`
+	Stale              bool      `json:"stale"`
+	Error              string    `json:"error,omitempty"`
+}
+
+func describeCRL(der []byte, now time.Time) crlFacts {
+	header, entries, err := crlHeader(der)
+	if err != nil {
+		return crlFacts{Error: err.Error()}
+	}
+	return crlFacts{
+		Issuer: header.Issuer.String(), ThisUpdate: header.ThisUpdate.UTC(), NextUpdate: header.NextUpdate.UTC(), Number: number(header.Number),
+		Entries: entries, SignatureAlgorithm: header.SignatureAlgorithm.String(), AuthorityKeyID: hex.EncodeToString(header.AuthorityKeyId),
+		Stale: !header.NextUpdate.IsZero() && now.After(header.NextUpdate),
+	}
+}
+
+func number(n *big.Int) string {
+	if n == nil {
+		return ""
+	}
+	return n.String()
+}
+
+// crlHeader reads a CRL without its entries, which it counts: crypto/x509 needs
+// some 700 bytes for each. The list without entries is no longer what was
+// signed, and is only looked at.
+func crlHeader(der []byte) (*x509.RevocationList, int, error) {
+	malformed := fmt.Errorf("the CRL is malformed")
+	s := cryptobyte.String(der)
+	var whole, tbs, version, algorithm, issuer, entries, signature cryptobyte.String
+	var hasVersion, hasEntries bool
+	if !s.ReadASN1(&whole, asn1.SEQUENCE) || !s.Empty() || !whole.ReadASN1(&tbs, asn1.SEQUENCE) {
+		return nil, 0, malformed
+	}
+	signature = whole // algorithm and signature
+	if hasVersion = tbs.PeekASN1Tag(asn1.INTEGER); hasVersion && !tbs.ReadASN1Element(&version, asn1.INTEGER) ||
+		!tbs.ReadASN1Element(&algorithm, asn1.SEQUENCE) || !tbs.ReadASN1Element(&issuer, asn1.SEQUENCE) {
+		return nil, 0, malformed
+	}
+	dates := cryptobyte.NewBuilder(nil)
+	for tbs.PeekASN1Tag(asn1.UTCTime) || tbs.PeekASN1Tag(asn1.GeneralizedTime) {
+		var date cryptobyte.String
+		var tag asn1.Tag
+		if !tbs.ReadAnyASN1Element(&date, &tag) {
+			return nil, 0, malformed
+		}
+		dates.AddBytes(date)
+	}
+	if !tbs.ReadOptionalASN1(&entries, &hasEntries, asn1.SEQUENCE) {
+		return nil, 0, malformed
+	}
+	count := 0
+	for ; !entries.Empty(); count++ {
+		if !entries.SkipASN1(asn1.SEQUENCE) {
+			return nil, 0, malformed
+		}
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddBytes(version)
+			b.AddBytes(algorithm)
+			b.AddBytes(issuer)
+			b.AddBytes(dates.BytesOrPanic())
+			b.AddBytes(tbs) // extensions
+		})
+		b.AddBytes(signature)
+	})
+	short, err := b.Bytes()
+	if err != nil {
+		return nil, 0, malformed
+	}
+	list, err := x509.ParseRevocationList(short)
+	if err != nil {
+		return nil, 0, malformed
+	}
+	return list, count, nil
+}

@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/spinecert/spinecert/internal/admin"
+)
+
+// usualWait is how long a daemon may take to say how it stands.
+const usualWait = 10 * time.Second
+
+// statusOptions are those of status.
+type statusOptions struct {
+	daemon daemonAddress
+	now    time.Time
+}
+
+// newStatusCmd builds the command status.
+func newStatusCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show how the daemon stands: slots, tunnels, environments, conditions",
+		Long:  "Asks the daemon how things stand. Exit status 1: there is no daemon that answers.",
+		Args:  exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := a.global.wait(cmd.Context(), usualWait)
+			defer cancel()
+			result, err := runStatus(ctx, &statusOptions{daemon: a.global.findDaemon(), now: time.Now()})
+			return outcome(a, cmd, result, err)
+		},
+	}
+	later(cmd, "refusals")
+	return cmd
+}
+
+// statusResult is the result of status.
+type statusResult struct {
+	admin.Status
+	now time.Time
+}
+
+// runStatus asks the daemon.
+func runStatus(ctx context.Context, o *statusOptions) (*statusResult, error) {
+	s, err := o.daemon.client().Status(ctx)
+	if err != nil {
+		return nil, o.daemon.explain(err)
+	}
+	return &statusResult{Status: s, now: o.now}, nil
+}
+
+// show writes a table for each kind of thing there is.
+func (r *statusResult) show(p *page) {
+	ready := "ready"
+	if !r.Ready {
+		ready = "not ready"
+	}
+	p.line("spinecertd %s (pid %d): %s, running for %s", r.Version, r.PID, ready, ago(r.now.Sub(r.Started)))
+	p.line("configuration %s, loaded %s", r.Config.File, stamp(r.Config.Loaded))
+	for line := range strings.Lines(r.Config.Error) {
+		p.line("  not in force: %s", strings.TrimSuffix(line, "\n"))
+	}
+	r.showSlots(p)
+	r.showTunnels(p)
+	r.showEnvironments(p)
+	r.showConditions(p)
+}
+
+func (r *statusResult) showSlots(p *page) {
+	var rows [][]string
+	for i := range r.Slots {
+		s := &r.Slots[i]
+		generation, left := "", ""
+		if s.Generation > 0 {
+			generation = strconv.FormatUint(s.Generation, 10)
+		}
+		if !s.NotAfter.IsZero() {
+			left = strconv.Itoa(daysLeft(s.NotAfter, r.now))
+		}
+		name := s.FQDN
+		if name == "" {
+			name = strings.Join(s.Names, " ")
+		}
+		rows = append(rows, []string{s.Name, s.Environment, s.State, generation, left, stamp(s.NotAfter), name, s.LastError})
+	}
+	section(p, []string{"SLOT", "ENVIRONMENT", "STATE", "GENERATION", "DAYS", "UNTIL", "NAME", "LAST ERROR"}, rows)
+}
+
+func (r *statusResult) showTunnels(p *page) {
+	var rows [][]string
+	for i := range r.Tunnels {
+		t := &r.Tunnels[i]
+		rows = append(rows, []string{t.Name, t.Direction, t.State, t.Slot, strings.Join(t.Listen, " "), t.Forward,
+			strconv.FormatInt(t.Connections, 10), strconv.FormatUint(t.Accepted, 10), strconv.FormatUint(t.Refused, 10), t.LastError})
+	}
+	section(p, []string{"TUNNEL", "DIRECTION", "STATE", "SLOT", "LISTEN", "FORWARD", "OPEN", "ACCEPTED", "REFUSED", "LAST ERROR"}, rows)
+}
+
+func (r *statusResult) showEnvironments(p *page) {
+	var rows, lists [][]string
+	for i := range r.Environments {
+		e := &r.Environments[i]
+		cas := fmt.Sprintf("%s, %s", count(e.Roots, "root"), count(e.SubCAs, "subCA"))
+		if e.Expired > 0 {
+			cas += fmt.Sprintf(" (%d expired)", e.Expired)
+		}
+		state := "ready"
+		if !e.Ready {
+			state = "not ready"
+		}
+		rows = append(rows, []string{e.Name, state, e.Revocation, cas, count(len(e.CRLs), "CRL"), e.LastError})
+		for _, c := range e.CRLs {
+			next := stamp(c.NextUpdate)
+			if r.now.After(c.NextUpdate) {
+				next += " (past)"
+			}
+			lists = append(lists, []string{c.Issuer, e.Name, strconv.Itoa(c.Entries), stamp(c.ThisUpdate), next, c.Origin})
+		}
+	}
+	section(p, []string{"ENVIRONMENT", "STATE", "REVOCATION", "TRUST", "CRLS", "LAST ERROR"}, rows)
+	section(p, []string{"CRL OF", "ENVIRONMENT", "ENTRIES", "ISSUED", "NEXT UPDATE", "FROM"}, lists)
+}
+
+func (r *statusResult) showConditions(p *page) {
+	var rows [][]string
+	for i := range r.Conditions {
+		c := &r.Conditions[i]
+		rows = append(rows, []string{c.Severity, c.Code, c.Subject, stamp(c.Since), c.Message})
+	}
+	section(p, []string{"SEVERITY", "CONDITION", "SUBJECT", "SINCE", "MESSAGE"}, rows)
+	for i := range r.Conditions {
+		if c := &r.Conditions[i]; c.Hint != "" {
+			p.line("hint for %s %s: %s", c.Code, c.Subject, c.Hint)
+		}
+	}
+}
+
+// section writes a table below an empty line, or nothing if there are no rows.
+func section(p *page, header []string, rows [][]string) {
+	if len(rows) == 0 {
+		return
+	}
+	p.blank()
+	p.table(header, rows)
+}
