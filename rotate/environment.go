@@ -25,6 +25,7 @@ type Environment struct {
 	changed  bool // the configuration changed since the state was made
 	sequence uint64
 	source   [sha256.Size]byte
+	kept     []*trust.CRL // in force although the files hold older ones
 }
 
 // EnvironmentStatus is how an environment stands. It is immutable.
@@ -195,7 +196,12 @@ func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfi
 	e.source = source
 	e.changed = !sameEnvironment(e.config, *c)
 	k.tell(Event{Kind: EventTrustChanged, Environment: e.name, Trust: state, Previous: old})
+	was := e.kept
+	e.kept = kept
 	for _, crl := range kept {
+		if slices.Contains(was, crl) {
+			continue // told before
+		}
 		err := fmt.Errorf("read crl %q: it is older than the one in force (%s), which stays", crl.Origin(), day(crl.ThisUpdate()))
 		k.tell(Event{Kind: EventTrustRefused, Environment: e.name, Reason: "crl-number", Err: err})
 	}

@@ -109,7 +109,10 @@ func (b *bench) until(what string, ok func() bool) {
 	deadline := time.Now().Add(20 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			st := b.pcs().Status()
+			st := &SlotStatus{State: "gone"}
+			if b.pcs() != nil {
+				st = b.pcs().Status()
+			}
 			b.t.Fatalf("waited in vain until %s; slot is %s, refusal %v, events %v", what, st.State, st.Refusal, b.told())
 		}
 		time.Sleep(time.Millisecond)

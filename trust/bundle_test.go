@@ -102,6 +102,10 @@ func TestParseBundleForms(t *testing.T) {
 	if bundleOf(t, root.Cert, sub.Cert).Digest() == want {
 		t.Error("another set has the same digest")
 	}
+	low := sub.SubCA(t, testpki.Name("Low"))
+	if bundleOf(t, certs(root, sub, low)...).Digest() != bundleOf(t, certs(low, sub, root)...).Digest() {
+		t.Error("the digest depends on the order of the subCAs")
+	}
 }
 
 func TestParseBundleRefusals(t *testing.T) {

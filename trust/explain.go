@@ -10,7 +10,7 @@ import (
 
 // explainChecks bounds the signature checks that a reason may cost. They may be
 // by keys of the peer's making, before it has proved anything.
-const explainChecks = 24
+const explainChecks = 12
 
 // explain finds the one reason for a refusal that crypto/x509 gave. It decides
 // nothing: whatever it finds, the chain stays refused.

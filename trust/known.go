@@ -33,9 +33,9 @@ var knownCAs = [...]KnownCA{
 // Known returns what the program knows of a CA certificate, by its SHA-256 fingerprint.
 func Known(c *x509.Certificate) (KnownCA, bool) {
 	sum := sha256.Sum256(c.Raw)
-	print := hex.EncodeToString(sum[:])
+	hexSum := hex.EncodeToString(sum[:])
 	for _, k := range knownCAs {
-		if k.fingerprint == print {
+		if k.fingerprint == hexSum {
 			return k, true
 		}
 	}

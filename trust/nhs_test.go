@@ -146,6 +146,10 @@ func TestNHSWrongEnvironmentWithItsChain(t *testing.T) {
 	chain := append(nhsLeaf(t, liveLeaf), nhsBundle(t, liveBundle).Certificates()...)
 	v, err := s.Verify(chain, Request{Peers: AnyName(), Now: then})
 	wantRefusal(t, v, err, WrongEnvironment, "NHS live PKI")
+	for _, c := range nhsBundle(t, liveBundle).Certificates() { // a CA itself, with or without a key identifier
+		v, err = s.Verify([]*x509.Certificate{c}, Request{Peers: AnyName(), Now: then})
+		wantRefusal(t, v, err, WrongEnvironment, "NHS live PKI")
+	}
 	// INT and DEP hang on one root (SPINE.md, 3): the DEP bundle accepts an INT
 	// leaf that brings its subCA. Without it, it is of another environment.
 	dep, err := NewState(StateConfig{Bundle: nhsBundle(t, depBundle), Revocation: Off})
@@ -153,8 +157,12 @@ func TestNHSWrongEnvironmentWithItsChain(t *testing.T) {
 		t.Fatal(err)
 	}
 	v, err = dep.Verify(nhsLeaf(t, intLeaf), Request{Peers: AnyName(), Now: then})
-	if r := ReasonOf(err); err == nil || r != WrongEnvironment && r != UnknownIssuer {
+	if r := ReasonOf(err); r != WrongEnvironment && r != UnknownIssuer { // DEP's bundle holds one subCA of INT
 		t.Errorf("INT leaf alone below the DEP bundle: %v, %v", v, err)
+	}
+	chain = append(nhsLeaf(t, intLeaf), nhsBundle(t, intBundle).SubCAs()...)
+	if v, err = dep.Verify(chain, Request{Peers: AnyName(), Now: then}); err != nil || len(v.Chain) != 3 {
+		t.Errorf("INT leaf with its subCA below the DEP bundle: %v", err)
 	}
 }
 

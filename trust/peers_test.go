@@ -22,7 +22,7 @@ func TestPeers(t *testing.T) {
 	oidCN := asn1.ObjectIdentifier{2, 5, 4, 3}
 	twoCNs := pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{{Type: oidCN, Value: "evil.nhs.uk"}, {Type: oidCN, Value: name}}}
 	emptySAN := testpki.Extension(pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: []byte{0x30, 0}})
-	one, several := Names(name), Names("a.nhs.uk", name, "z.nhs.uk")
+	one, several := Names(name), Names("z.nhs.uk", name, "a.nhs.uk", "p.nhs.uk")
 	const server, client = ServerAuth, ClientAuth
 	tests := map[string]struct {
 		leaf    []testpki.Option

@@ -167,6 +167,50 @@ func TestVerifyCyclicCrossCertificates(t *testing.T) {
 	wantChain(t, v, err, leaf.Cert, there.Cert, one.Cert)
 }
 
+// A stranger cannot make us check signatures with keys of its own, but for the
+// few that the reason of the refusal may cost.
+func TestVouched(t *testing.T) {
+	root := testpki.NewRoot(t, testpki.Name("CA 1"))
+	sub := root.SubCA(t, testpki.Name("Sub"))
+	low := sub.SubCA(t, testpki.Name("Low"))
+	leaf, cross := web(t, 6)
+	s := stateOf(t, StateConfig{}, certs(root, sub)...)
+	weak := root.SubCA(t, testpki.KeyType("rsa-1024"))
+	tests := map[string]struct {
+		extra []*x509.Certificate
+		want  int
+	}{
+		"in the bundle": {certs(sub, root), 0},
+		"below it":      {certs(low, sub, low), 1},
+		"below a new":   {certs(low.SubCA(t), low), 2},
+		"strangers":     {cross, 0},
+		"among them":    {append(cross[:20:20], low.Cert), 1},
+		"namesake":      {certs(testpki.NewRoot(t, testpki.Name("CA 1")).SubCA(t)), 0},
+		"altered":       {certs(root.SubCA(t, testpki.BadSignature())), 0},
+		"SHA-1":         {certs(root.SubCA(t, testpki.SHA1())), 0},
+		"no CA, weak":   {append(certs(weak), root.Issue(t).Cert), 0},
+	}
+	for name, tt := range tests {
+		if got := s.vouched(sent(leaf, tt.extra...)); len(got) != tt.want {
+			t.Errorf("%s: %d are vouched for, want %d", name, len(got), tt.want)
+		}
+	}
+}
+
+// crypto/x509 tells only the last thing that was wrong, and not the path length
+// if another certificate of the same CA leads nowhere.
+func TestVerifyTellsPathLength(t *testing.T) {
+	root := testpki.NewRoot(t)
+	sub := root.SubCA(t, testpki.Name("Sub"), testpki.PathLen(0))
+	bundle := certs(root, sub)
+	for i := range 6 {
+		bundle = append(bundle, testpki.NewRoot(t, testpki.Name(fmt.Sprintf("Gone %d", i))).CrossSign(t, sub).Cert)
+	}
+	chain := sent(sub.SubCA(t, testpki.Name("Low")).Issue(t))
+	v, err := stateOf(t, StateConfig{}, bundle...).Verify(chain, Request{Peers: AnyName(), Now: second()})
+	wantRefusal(t, v, err, PathLength, "permits 0")
+}
+
 func TestVerifyZeroValues(t *testing.T) {
 	root := testpki.NewRoot(t)
 	leaf := root.Issue(t)
@@ -211,8 +255,8 @@ func TestAcceptableCAs(t *testing.T) {
 	root := testpki.NewRoot(t, testpki.Name("Root"))
 	live := root.SubCA(t, testpki.Name("Live"))
 	old := root.SubCA(t, testpki.Name("Old"), testpki.Validity(now.Add(-2*time.Hour), now.Add(-time.Hour)))
-	print := strings.ToUpper(pki.Fingerprint(live.Cert))
-	print = print[:2] + ":" + print[2:]
+	hexSum := strings.ToUpper(pki.Fingerprint(live.Cert))
+	hexSum = hexSum[:2] + ":" + hexSum[2:]
 	tests := map[string]struct {
 		bundle []*x509.Certificate
 		config []string
@@ -223,7 +267,7 @@ func TestAcceptableCAs(t *testing.T) {
 		"roots alone":      {certs(root), nil, nil, certs(root)},
 		"environment":      {certs(root, live, old), []string{"Root"}, nil, certs(root)},
 		"tunnel":           {certs(root, live, old), []string{"Root"}, []string{"Old"}, certs(old)},
-		"by fingerprint":   {certs(root, live, old), nil, []string{print}, certs(live)},
+		"by fingerprint":   {certs(root, live, old), nil, []string{hexSum}, certs(live)},
 		"name not in case": {certs(root, live), nil, []string{"live"}, nil},
 	}
 	for name, tt := range tests {

@@ -100,7 +100,9 @@ type Unreachable struct {
 }
 
 // Error returns `reach the daemon on "socket": cause`.
-func (e *Unreachable) Error() string { return fmt.Sprintf("reach the daemon on %q: %v", e.Socket, e.Err) }
+func (e *Unreachable) Error() string {
+	return fmt.Sprintf("reach the daemon on %q: %v", e.Socket, e.Err)
+}
 
 // Unwrap returns the cause.
 func (e *Unreachable) Unwrap() error { return e.Err }

@@ -30,6 +30,8 @@ type Backend struct {
 	Reload func(context.Context, Caller) (ReloadResult, error)
 	// Writers returns the user IDs that may change something.
 	Writers func() []int
+	// Forbidden is told who tried to change something without being one of them.
+	Forbidden func(c Caller, action string)
 }
 
 type callerKey struct{}
@@ -41,10 +43,10 @@ func NewServer(b Backend) *http.Server {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, b.Status(r.Context()), nil)
 	})
-	mux.HandleFunc("POST /v1/rotate", change(b, func(ctx context.Context, c Caller, in RotateRequest) (any, error) {
+	mux.HandleFunc("POST /v1/rotate", change(b, "rotate", func(ctx context.Context, c Caller, in RotateRequest) (any, error) {
 		return b.Rotate(ctx, c, in)
 	}))
-	mux.HandleFunc("POST /v1/reload", change(b, func(ctx context.Context, c Caller, _ struct{}) (any, error) {
+	mux.HandleFunc("POST /v1/reload", change(b, "reload", func(ctx context.Context, c Caller, _ struct{}) (any, error) {
 		return b.Reload(ctx, c)
 	}))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -76,10 +78,11 @@ func identified(next http.Handler) http.Handler {
 }
 
 // change wraps what alters something: who may, and what was sent.
-func change[T any](b Backend, do func(context.Context, Caller, T) (any, error)) http.HandlerFunc {
+func change[T any](b Backend, action string, do func(context.Context, Caller, T) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		caller, _ := r.Context().Value(callerKey{}).(Caller)
 		if !slices.Contains(b.Writers(), caller.UID) {
+			b.Forbidden(caller, action)
 			answer(w, nil, &Error{Code: CodeForbidden, Message: fmt.Sprintf("user %d may read, but not change anything", caller.UID),
 				Hint: "run as root, or add the user to admin.writers"})
 			return

@@ -44,7 +44,7 @@ func Main(ctx context.Context, version string, args []string, stdin io.Reader, s
 	if err != nil && !a.done {
 		// Flags were perhaps not read to their end.
 		a.global.output = requestedOutput(args)
-		a.finish(cmd, nil, err)
+		_ = a.finish(cmd, nil, err) // it returns what it was given
 	}
 	return a.exit
 }

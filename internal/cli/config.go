@@ -75,7 +75,7 @@ func runConfigCheck(_ context.Context, o *configCheckOptions) (*configCheckResul
 	}
 	result.Problems = problems
 	wrong := fmt.Errorf("the configuration %q is wrong: %s", o.file, count(len(problems), "problem"))
-	return result, &failure{exit: exit, code: code, err: wrong}
+	return result, &exitError{exit: exit, code: code, err: wrong}
 }
 
 // show writes one line for each problem, in the form that editors know.

@@ -32,8 +32,8 @@ const (
 	codeTimeout       = "timeout"
 )
 
-// failure is an error with its exit status and its code.
-type failure struct {
+// exitError is an error with its exit status and its code.
+type exitError struct {
 	exit    int
 	code    string
 	err     error
@@ -43,7 +43,7 @@ type failure struct {
 }
 
 // Error returns the message, else that of the cause.
-func (f *failure) Error() string {
+func (f *exitError) Error() string {
 	if f.message != "" {
 		return f.message
 	}
@@ -51,10 +51,10 @@ func (f *failure) Error() string {
 }
 
 // Unwrap returns the cause.
-func (f *failure) Unwrap() error { return f.err }
+func (f *exitError) Unwrap() error { return f.err }
 
 // Hint returns the next action.
-func (f *failure) Hint() string {
+func (f *exitError) Hint() string {
 	if f.hint != "" {
 		return f.hint
 	}
@@ -71,26 +71,26 @@ func hintOf(err error) string {
 	return refusal.Hint
 }
 
-func usagef(hint, format string, args ...any) *failure {
-	return &failure{exit: exitUsage, code: codeUsage, err: fmt.Errorf(format, args...), hint: hint}
+func usagef(hint, format string, args ...any) *exitError {
+	return &exitError{exit: exitUsage, code: codeUsage, err: fmt.Errorf(format, args...), hint: hint}
 }
 
-func notSupported(what string) *failure {
-	return &failure{exit: exitUsage, code: codeNotSupported, err: errors.New(what + ": not supported by this version")}
+func notSupported(what string) *exitError {
+	return &exitError{exit: exitUsage, code: codeNotSupported, err: errors.New(what + ": not supported by this version")}
 }
 
-func failed(code string, err error) *failure {
-	return &failure{exit: exitFailed, code: code, err: err}
+func failed(code string, err error) *exitError {
+	return &exitError{exit: exitFailed, code: code, err: err}
 }
 
-func judged(code string, err error) *failure {
-	return &failure{exit: exitJudged, code: code, err: err}
+func judged(code string, err error) *exitError {
+	return &exitError{exit: exitJudged, code: code, err: err}
 }
 
 // classify gives exit status and code of an error.
 func classify(err error) (exit int, code string) {
 	var (
-		f           *failure
+		f           *exitError
 		refusal     *admin.Error
 		unreachable *admin.Unreachable
 		problems    config.Problems

@@ -29,7 +29,7 @@ func serveFakeDaemons(t *testing.T) string {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	self := []int{os.Getuid()}
 	status := func(context.Context) admin.Status { return exampleStatus() }
-	good := admin.Backend{Writers: func() []int { return self }, Status: status, Rotate: fakeRotate,
+	good := admin.Backend{Writers: func() []int { return self }, Forbidden: func(admin.Caller, string) {}, Status: status, Rotate: fakeRotate,
 		Reload: func(context.Context, admin.Caller) (admin.ReloadResult, error) {
 			return admin.ReloadResult{Config: admin.ConfigStatus{File: "/etc/spinecert/spinecert.yaml"}, Refused: []string{}}, nil
 		}}

@@ -55,7 +55,7 @@ func readInput(name string, stdin io.Reader) (input, error) {
 	return in, nil
 }
 
-func unreadable(name string, err error) *failure {
+func unreadable(name string, err error) *exitError {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
 		err = pe.Err

@@ -99,7 +99,7 @@ func runInspect(_ context.Context, o *inspectOptions) (*inspectResult, error) {
 	if len(faults) == 0 {
 		return result, nil
 	}
-	return result, &failure{exit: exit, code: code, err: errors.Join(faults...)}
+	return result, &exitError{exit: exit, code: code, err: errors.Join(faults...)}
 }
 
 func inspectFile(name string, password []byte, o *inspectOptions) (fileFacts, error) {

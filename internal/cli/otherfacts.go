@@ -4,7 +4,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/hex"
-	"fmt"
+	"errors"
 	"math/big"
 	"time"
 
@@ -88,28 +88,19 @@ func number(n *big.Int) string {
 // some 700 bytes for each. The list without entries is no longer what was
 // signed, and is only looked at.
 func crlHeader(der []byte) (*x509.RevocationList, int, error) {
-	malformed := fmt.Errorf("the CRL is malformed")
+	malformed := errors.New("the CRL is malformed")
 	s := cryptobyte.String(der)
-	var whole, tbs, version, algorithm, issuer, entries, signature cryptobyte.String
-	var hasVersion, hasEntries bool
+	var whole, tbs, entries cryptobyte.String
 	if !s.ReadASN1(&whole, asn1.SEQUENCE) || !s.Empty() || !whole.ReadASN1(&tbs, asn1.SEQUENCE) {
 		return nil, 0, malformed
 	}
-	signature = whole // algorithm and signature
-	if hasVersion = tbs.PeekASN1Tag(asn1.INTEGER); hasVersion && !tbs.ReadASN1Element(&version, asn1.INTEGER) ||
-		!tbs.ReadASN1Element(&algorithm, asn1.SEQUENCE) || !tbs.ReadASN1Element(&issuer, asn1.SEQUENCE) {
+	before, ok := beforeEntries(&tbs)
+	if !ok || !tbs.ReadOptionalASN1(&entries, nil, asn1.SEQUENCE) {
 		return nil, 0, malformed
 	}
-	dates := cryptobyte.NewBuilder(nil)
-	for tbs.PeekASN1Tag(asn1.UTCTime) || tbs.PeekASN1Tag(asn1.GeneralizedTime) {
-		var date cryptobyte.String
-		var tag asn1.Tag
-		if !tbs.ReadAnyASN1Element(&date, &tag) {
-			return nil, 0, malformed
-		}
-		dates.AddBytes(date)
-	}
-	if !tbs.ReadOptionalASN1(&entries, &hasEntries, asn1.SEQUENCE) {
+	// Only extensions may follow. Without the entries crypto/x509 would take
+	// another sequence for them.
+	if rest := tbs; !rest.Empty() && (!rest.SkipASN1(asn1.Tag(0).ContextSpecific().Constructed()) || !rest.Empty()) {
 		return nil, 0, malformed
 	}
 	count := 0
@@ -121,13 +112,10 @@ func crlHeader(der []byte) (*x509.RevocationList, int, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddBytes(version)
-			b.AddBytes(algorithm)
-			b.AddBytes(issuer)
-			b.AddBytes(dates.BytesOrPanic())
-			b.AddBytes(tbs) // extensions
+			b.AddBytes(before)
+			b.AddBytes(tbs)
 		})
-		b.AddBytes(signature)
+		b.AddBytes(whole) // algorithm and signature
 	})
 	short, err := b.Bytes()
 	if err != nil {
@@ -138,4 +126,19 @@ func crlHeader(der []byte) (*x509.RevocationList, int, error) {
 		return nil, 0, malformed
 	}
 	return list, count, nil
+}
+
+// beforeEntries cuts off what stands before revokedCertificates: version,
+// algorithm, issuer and dates (RFC 5280, Section 5.1).
+func beforeEntries(tbs *cryptobyte.String) ([]byte, bool) {
+	start := *tbs
+	if tbs.PeekASN1Tag(asn1.INTEGER) && !tbs.SkipASN1(asn1.INTEGER) || !tbs.SkipASN1(asn1.SEQUENCE) || !tbs.SkipASN1(asn1.SEQUENCE) {
+		return nil, false
+	}
+	for _, tag := range []asn1.Tag{asn1.UTCTime, asn1.GeneralizedTime, asn1.UTCTime, asn1.GeneralizedTime} {
+		if tbs.PeekASN1Tag(tag) && !tbs.SkipASN1(tag) {
+			return nil, false
+		}
+	}
+	return start[:len(start)-len(*tbs)], true
 }

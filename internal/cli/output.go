@@ -122,7 +122,7 @@ func printError(w io.Writer, err error) {
 	if err == nil {
 		return
 	}
-	var f *failure
+	var f *exitError
 	told := errors.As(err, &f) && f.told
 	var problems config.Problems
 	if f == nil && errors.As(err, &problems) {

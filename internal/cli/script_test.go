@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,9 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil && os.Getenv("CI") != "" {
+		t.Fatal("openssl is not installed: CI must have it") // the scripts skip without it
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -140,6 +144,8 @@ func writeScriptPKI(t *testing.T, dir string) {
 	hostile := sub.Issue(t, testpki.Name("evil\x1b[31m\naccepted\u202e"), testpki.NoSAN())
 	put("hostile.pem", 0o644, hostile.FullChainPEM())
 	put("otherkey.pem", 0o600, cn.KeyPEM())
+
+	put("clientonly.pem", 0o644, sub.Issue(t, testpki.DNS("c.thirdparty.nhs.uk"), testpki.EKU(x509.ExtKeyUsageClientAuth)).CertPEM())
 
 	crl := sub.CRL(t, testpki.Revoke(cn.Cert.SerialNumber))
 	put("sub.crl", 0o644, crl)

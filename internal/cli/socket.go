@@ -48,5 +48,5 @@ func (d daemonAddress) explain(err error) error {
 		return err
 	}
 	exit, code := classify(err)
-	return &failure{exit: exit, code: code, err: err, hint: d.doubt}
+	return &exitError{exit: exit, code: code, err: err, hint: d.doubt}
 }

@@ -32,10 +32,9 @@ type verifyOptions struct {
 	key         string
 	sni         string
 
-	config  string // of --config; "" is the default one
-	timeout time.Duration
-	stdin   io.Reader
-	now     time.Time
+	config string // of --config; "" is the default one
+	stdin  io.Reader
+	now    time.Time
 }
 
 // newVerifyCmd builds the command verify.

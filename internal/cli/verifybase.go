@@ -66,7 +66,7 @@ func (o *verifyOptions) loadConfig() (*config.Config, error) {
 		return c, nil
 	}
 	if exit, _ := classify(err); exit == exitFailed {
-		return nil, &failure{exit: exitFailed, code: codeUnreadable, err: err, hint: "name trust files with --trust, or the configuration with --config"}
+		return nil, &exitError{exit: exitFailed, code: codeUnreadable, err: err, hint: "name trust files with --trust, or the configuration with --config"}
 	}
 	return nil, err
 }
@@ -203,9 +203,9 @@ func (o *verifyOptions) identity(b *judgementBase) (*pki.Identity, error) {
 	return identity, nil
 }
 
-// codeOf is the code of a failure, or another one.
+// codeOf is the code of an exitError, or another one.
 func codeOf(err error, otherwise string) string {
-	var f *failure
+	var f *exitError
 	if errors.As(err, &f) {
 		return f.code
 	}

@@ -91,7 +91,7 @@ func (r *verifyResult) refuse(presented []*x509.Certificate, err error, o *verif
 		return err
 	}
 	r.Verdict, r.Detail = verdictRefused, err.Error()
-	f := &failure{exit: exit, code: code, err: err, hint: pki.Hint(err), told: true}
+	f := &exitError{exit: exit, code: code, err: err, hint: pki.Hint(err), told: true}
 	var v *trust.VerifyError
 	if !errors.As(err, &v) {
 		return f

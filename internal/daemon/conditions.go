@@ -50,11 +50,11 @@ func slotConditions(s *rotate.Slot, now time.Time, add adder) {
 	switch r := st.Refusal; {
 	case r == nil:
 	case r.Reason == "key_readable":
-		add("key_readable", s.Name(), severity, st.PendingSince, r.Error(), r.Hint())
+		add("key_readable", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
 	case !r.Pending:
-		add("rotation_refused", s.Name(), severity, st.PendingSince, r.Error(), r.Hint())
+		add("rotation_refused", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
 	case now.Sub(st.PendingSince) >= st.Config.Settle || st.Generation == nil:
-		add("source_incoherent", s.Name(), severity, st.PendingSince, r.Error(), r.Hint())
+		add("source_incoherent", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
 	}
 	snap := s.Snapshot()
 	if snap == nil {
@@ -77,7 +77,7 @@ func slotConditions(s *rotate.Slot, now time.Time, add adder) {
 func environmentConditions(e *rotate.Environment, started, now time.Time, add adder) {
 	st := e.Status()
 	if st.Refusal != nil {
-		add("rotation_refused", e.Name(), "warning", st.Since, "trust files not taken: "+st.Refusal.Error(), st.Refusal.Hint())
+		add("rotation_refused", e.Name(), "warning", st.Since, "trust files not taken: "+st.Refusal.Error(), advice(st.Refusal))
 	}
 	state := e.Trust()
 	if state == nil {

@@ -51,6 +51,7 @@ type Daemon struct {
 	staged  atomic.Bool  // READY was said
 	ready   chan struct{}
 	reloads sync.Mutex // held by a reload; one at a time
+	denied  refusals   // bounds the lines on what was forbidden
 
 	mu      sync.Mutex
 	config  *config.Config
@@ -145,6 +146,7 @@ func (d *Daemon) run(ctx context.Context) error {
 		group.Go(func() error { return serveHTTP(serve, d.webServer(), web) })
 	}
 	group.Go(func() error { d.watchdog(serve); return nil })
+	group.Go(func() error { d.giveBackMemory(serve); return nil })
 	d.staged.Store(true)
 	d.notify(sd.SdNotifyReady)
 	d.record1("ready", slog.LevelInfo, d.summary())

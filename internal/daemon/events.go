@@ -120,7 +120,7 @@ func (d *Daemon) record(e rotate.Event) {
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("reason", e.Reason), slog.String("error", e.Err.Error()))
-		if hint := pki.Hint(e.Err); hint != "" {
+		if hint := adviceOf(e.Err); hint != "" {
 			attrs = append(attrs, slog.String("hint", hint))
 		}
 	}

@@ -28,10 +28,9 @@ type child struct {
 
 // launch starts a program with open files as descriptors 3 and up. It is killed
 // when the test ends.
-func launch(t *testing.T, env []string, files []*os.File, program string, args ...string) *child {
+func launch(t *testing.T, files []*os.File, program string, args ...string) *child {
 	t.Helper()
 	c := &child{cmd: exec.Command(program, args...), output: &lockedBuffer{}}
-	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.ExtraFiles = files
 	c.cmd.Stdout, c.cmd.Stderr = c.output, c.output
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -80,8 +79,8 @@ func run(t *testing.T, input, program string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// starter begins a daemon run that is expected to end, and returns its exit
-// status and what it said.
+// runDaemon runs the daemon where it is expected to end by itself, and returns its
+// exit status and what it said.
 func (h *host) runDaemon(args ...string) (int, string) {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -25,7 +25,7 @@ const loopStalled = 30 * time.Second
 func listenAdmin(ctx context.Context, a config.Admin) (net.Listener, error) {
 	l, err := tunnel.ListenUnix(ctx, a.Socket, 0o660, a.Group)
 	if err != nil {
-		return nil, fmt.Errorf("open admin socket: %w", err)
+		return nil, adviseListen(fmt.Errorf("open admin socket: %w", err))
 	}
 	return l, nil
 }
@@ -37,7 +37,7 @@ func (d *Daemon) listenHTTP() (net.Listener, error) {
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("open admin.http.listen %q: %w", address, errors.Unwrap(err))
+		return nil, adviseListen(fmt.Errorf("open admin.http.listen %q: %w", address, errors.Unwrap(err)))
 	}
 	return l, nil
 }

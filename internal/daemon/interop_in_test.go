@@ -69,7 +69,9 @@ func TestInboundOpenSSL(t *testing.T) {
 			t.Errorf("%s: openssl accepts us by a foreign CA:\n%s", v.name, out)
 		}
 		h.counted("refuser"+v.suffix, "failed", "protocol", 1)
-		h.logged("tunnel=refuser"+v.suffix, "reason=protocol", "the peer refused")
+		if v.name == "1.2" { // in 1.3 OpenSSL sends the alert before it has switched its keys: nobody can read it
+			h.logged("tunnel=refuser"+v.suffix, "reason=protocol", "the peer refused")
+		}
 	}
 }
 
@@ -86,9 +88,11 @@ func TestInboundCurl(t *testing.T) {
 		if err != nil || strings.Count(out, "backend here") != 2 {
 			t.Errorf("%s: %v\n%s", v.name, err, out)
 		}
-		// A resumed handshake carries no certificate.
-		if n := strings.Count(out, "(IN), TLS handshake, Certificate (11)"); n != 1 {
-			t.Errorf("%s: the server sent its certificate %d times over two connections\n%s", v.name, n, out)
+		// A resumed handshake carries no certificate. With TLS 1.2 curl asks for no
+		// tickets (SSL_OP_NO_TICKET), and without them there is nothing to resume here.
+		want := map[string]int{"1.2": 2, "1.3": 1}[v.name]
+		if n := strings.Count(out, "(IN), TLS handshake, Certificate (11)"); n != want {
+			t.Errorf("%s: the server sent its certificate %d times over two connections, not %d\n%s", v.name, n, want, out)
 		}
 		h.counted("in"+v.suffix, "accepted", "", 2)
 	}
@@ -100,14 +104,15 @@ func TestInboundNginx(t *testing.T) {
 	h := inboundHost(t)
 	servers := ""
 	for _, v := range versions {
-		for _, cert := range []string{"peer", "wrong"} {
+		// A tunnel each, as nginx keeps its sessions by address, whatever the certificate.
+		for cert, tunnel := range map[string]string{"peer": "in", "wrong": "refuser"} {
 			servers += fmt.Sprintf(`server { listen unix:%[1]s; location / { proxy_pass https://%[2]s; proxy_ssl_protocols %[3]s;
   proxy_ssl_certificate %[4]s.crt; proxy_ssl_certificate_key %[4]s.key; proxy_ssl_trusted_certificate %[5]s; proxy_ssl_verify on;
   proxy_ssl_verify_depth 3; proxy_ssl_name %[6]s; proxy_ssl_server_name on; proxy_ssl_session_reuse on; } }
-`, h.path("n"+cert+v.suffix), h.listen("in"+v.suffix), v.nginx, h.path(cert), h.path("root.pem"), providerName)
+`, h.path("n"+cert+v.suffix), h.listen(tunnel+v.suffix), v.nginx, h.path(cert), h.path("root.pem"), providerName)
 		}
 	}
-	log := startNginx(t, h, nginx, nil, nil, "access_log off;\n"+servers)
+	log := startNginx(t, h, nginx, "access_log off;\n"+servers)
 	for _, v := range versions {
 		socket := h.path("npeer" + v.suffix)
 		h.until("nginx listens", func() bool { _, err := ask("unix", socket); return err == nil })
@@ -127,8 +132,8 @@ func TestInboundNginx(t *testing.T) {
 		if err != nil || code < 500 || strings.Contains(body, "backend here") {
 			t.Errorf("%s, a name that is not listed: %d %q %v", v.name, code, body, err)
 		}
-		h.counted("in"+v.suffix, "refused", "not_listed", 1)
-		h.logged("tunnel=in"+v.suffix, "reason=not_listed", "somebody.else.nhs.uk")
+		h.counted("refuser"+v.suffix, "refused", "not_listed", 1)
+		h.logged("tunnel=refuser"+v.suffix, "reason=not_listed", "somebody.else.nhs.uk")
 	}
 }
 
@@ -148,7 +153,7 @@ func TestInboundHAProxy(t *testing.T) {
 		}
 	}
 	h.write("haproxy.cfg", []byte(config), 0o600)
-	launch(t, nil, nil, haproxy, "-db", "-f", h.path("haproxy.cfg"))
+	launch(t, nil, haproxy, "-db", "-f", h.path("haproxy.cfg"))
 	for _, v := range versions {
 		socket := h.path("hin" + v.suffix)
 		h.until("HAProxy resumes a session", func() bool {
@@ -167,8 +172,8 @@ func TestInboundHAProxy(t *testing.T) {
 }
 
 // startNginx runs nginx with what is to stand in its http block, and returns its
-// debug log. Sockets of addresses are inherited.
-func startNginx(t *testing.T, h *host, nginx string, files []*os.File, env []string, http string) func() string {
+// debug log.
+func startNginx(t *testing.T, h *host, nginx, http string) func() string {
 	t.Helper()
 	log := h.path("nginx.log")
 	config := fmt.Sprintf("daemon off; master_process off; pid %[1]s/nginx.pid; error_log %[2]s debug;\nevents {}\nhttp {\n", h.dir, log)
@@ -176,7 +181,7 @@ func startNginx(t *testing.T, h *host, nginx string, files []*os.File, env []str
 		config += fmt.Sprintf("%s_temp_path %s;\n", d, h.path("tmp-"+d))
 	}
 	h.write("nginx.conf", []byte(config+http+"}\n"), 0o600)
-	launch(t, env, files, nginx, "-e", log, "-p", h.dir, "-c", h.path("nginx.conf"))
+	launch(t, nil, nginx, "-e", log, "-p", h.dir, "-c", h.path("nginx.conf"))
 	return func() string {
 		data, _ := os.ReadFile(log)
 		return string(data)

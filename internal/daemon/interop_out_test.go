@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
 	"testing"
@@ -112,7 +113,7 @@ func TestOutboundOpenSSL(t *testing.T) {
 	addresses := map[string]string{}
 	said := regexp.MustCompile(`ACCEPT (127\.0\.0\.1:\d+)`)
 	for _, k := range serverKinds {
-		c := launch(t, nil, nil, openssl, "s_server", "-accept", "127.0.0.1:0", "-www", "-Verify", "4", "-verify_return_error",
+		c := launch(t, nil, openssl, "s_server", "-accept", "127.0.0.1:0", "-www", "-Verify", "4", "-verify_return_error",
 			"-CAfile", h.path(k.name+".ca"), "-cert", h.path(k.name+".pem"), "-key", h.path(k.name+".key"), "-cert_chain", h.path(k.name+".crt"))
 		h.output = c.output // until there is a daemon
 		h.until("s_server listens", func() bool {
@@ -134,17 +135,24 @@ func TestOutboundNginx(t *testing.T) {
 	nginx := need(t, "nginx")
 	h := newHost(t)
 	h.servers()
-	files, list := listeners(t, len(serverKinds))
-	addresses, config, inherit := map[string]string{}, "", "NGINX="
+	addresses, config := map[string]string{}, ""
 	for i, k := range serverKinds {
-		addresses[k.name] = list[i]
-		inherit += fmt.Sprintf("%d;", 3+i)
+		addresses[k.name] = freeAddress(t)
 		config += fmt.Sprintf(`server { listen %[1]s ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate %[2]s.crt; ssl_certificate_key %[2]s.key;
   ssl_client_certificate %[2]s.ca; ssl_verify_client on; ssl_verify_depth 3; ssl_session_cache shared:s%[3]d:1m;
   location / { return 200 "subject $ssl_client_s_dn verify $ssl_client_verify reused $ssl_session_reused\n"; } }
-`, list[i], h.path(k.name), i)
+`, addresses[k.name], h.path(k.name), i)
 	}
-	startNginx(t, h, nginx, files, []string{inherit}, "access_log off;\n"+config)
+	startNginx(t, h, nginx, "access_log off;\n"+config)
+	for _, address := range addresses {
+		h.until("nginx listens", func() bool {
+			c, err := net.Dial("tcp", address)
+			if err == nil {
+				_ = c.Close()
+			}
+			return err == nil
+		})
+	}
 	h.dialServers(addresses)
 	h.judgeServers(func(body string) (bool, bool) {
 		return strings.Contains(body, "subject CN="+providerName+" verify SUCCESS"), strings.Contains(body, "reused r")
@@ -173,10 +181,9 @@ func TestOutboundHAProxy(t *testing.T) {
 `, k.name, 3+i, h.path(k.name))
 	}
 	h.write("haproxy.cfg", []byte(config), 0o600)
-	launch(t, nil, files, haproxy, "-db", "-f", h.path("haproxy.cfg"))
+	launch(t, files, haproxy, "-db", "-f", h.path("haproxy.cfg"))
 	h.dialServers(addresses)
 	h.judgeServers(func(body string) (bool, bool) {
 		return strings.Contains(body, "subject "+providerName), strings.Contains(body, "resumed 1")
 	}, h.handshakeRefused)
 }
-

@@ -117,7 +117,7 @@ func (d *Daemon) prepareTunnels(c *config.Config) ([]preparedTunnel, error) {
 			for _, other := range prepared {
 				other.pending.Abort()
 			}
-			return nil, fmt.Errorf("open tunnel %q: %w", tc.Name, err)
+			return nil, adviseListen(fmt.Errorf("open tunnel %q: %w", tc.Name, err))
 		}
 		prepared = append(prepared, p)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -67,7 +68,7 @@ func environmentStatus(e *rotate.Environment, now time.Time) admin.Environment {
 	st := e.Status()
 	out := admin.Environment{Name: e.Name(), Revocation: string(st.Config.Revocation), CRLs: []admin.CRL{}, PendingSince: st.Since.UTC()}
 	if st.Refusal != nil {
-		out.LastError, out.Hint = st.Refusal.Error(), st.Refusal.Hint()
+		out.LastError, out.Hint = st.Refusal.Error(), advice(st.Refusal)
 	}
 	state := e.Trust()
 	if state == nil {
@@ -89,7 +90,7 @@ func slotStatus(slot *rotate.Slot, c *config.Config) admin.Slot {
 	out := admin.Slot{Name: slot.Name(), Environment: st.Config.Environment, State: string(st.State), FQDN: st.Config.FQDN,
 		Names: []string{}, Source: strings.Join(nonEmpty(f.Certificate, f.Chain, f.Key, f.PKCS12), " "), PendingSince: st.PendingSince.UTC()}
 	if r := st.Refusal; r != nil {
-		out.LastError, out.LastReason, out.Hint = r.Error(), r.Reason, r.Hint()
+		out.LastError, out.LastReason, out.Hint = r.Error(), r.Reason, advice(r)
 	}
 	if sc, ok := c.Slot(slot.Name()); ok {
 		out.Affects = admin.Affects{ODS: append([]string{}, sc.Affects.ODS...), ASIDs: append([]string{}, sc.Affects.ASIDs...), Note: sc.Affects.Note}
@@ -146,7 +147,7 @@ func describe(k *rotate.Keeper) (string, bool) {
 		fmt.Fprintf(&b, "%s %s: %s", kind, name, word)
 		if r != nil {
 			fmt.Fprintf(&b, ": %v", r)
-			if h := r.Hint(); h != "" {
+			if h := advice(r); h != "" {
 				fmt.Fprintf(&b, " (%s)", h)
 			}
 		}
@@ -175,8 +176,22 @@ func (d *Daemon) backend() admin.Backend {
 		Reload: func(ctx context.Context, c admin.Caller) (admin.ReloadResult, error) {
 			return d.reload(context.WithoutCancel(ctx), actor{UID: c.UID, PID: c.PID, Via: "socket"})
 		},
-		Rotate: d.rotateNow,
+		Rotate:    d.rotateNow,
+		Forbidden: d.forbidden,
 	}
+}
+
+// forbidden records who tried what. Its lines are bounded, so that nobody can
+// push the rest of the audit file out with them.
+func (d *Daemon) forbidden(c admin.Caller, action string) {
+	now := time.Now()
+	if !d.denied.allow(now) {
+		return
+	}
+	d.record1("forbidden", slog.LevelWarn, "a user who is not one of admin.writers tried to change something",
+		slog.String("action", action), slog.Int("uid", c.UID), slog.Int("pid", c.PID))
+	line := auditLine{Time: now, Event: "forbidden", Reason: action, Actor: actor{UID: c.UID, PID: c.PID, Via: "socket"}}
+	d.post(func() { d.told(d.audit.add(line)) })
 }
 
 func (d *Daemon) rotateNow(ctx context.Context, c admin.Caller, r admin.RotateRequest) (admin.RotateResult, error) {
@@ -205,7 +220,7 @@ func (d *Daemon) rotateNow(ctx context.Context, c admin.Caller, r admin.RotateRe
 	var refusal *rotate.Refusal
 	switch {
 	case errors.As(err, &refusal):
-		return result, &admin.Error{Code: admin.CodeRefused, Message: refusal.Error(), Hint: refusal.Hint()}
+		return result, &admin.Error{Code: admin.CodeRefused, Message: refusal.Error(), Hint: advice(refusal)}
 	case err != nil:
 		return result, &admin.Error{Code: admin.CodeFailed, Message: err.Error()}
 	}

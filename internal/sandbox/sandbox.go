@@ -86,12 +86,19 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	}, err
 }
 
+// firstRotation is when the first identity rotates at the latest.
+const firstRotation = 2 * time.Second
+
 // rotateInTurn rotates provider, consumer and stand-in one after the other until
 // ctx ends. A rotation that is not seen is a failure, not the end.
 func rotateInTurn(ctx context.Context, s *stage, p *picture, t *tally, every time.Duration) error {
-	tick := time.NewTicker(every)
+	// The first one comes soon: whoever watches wants to see one.
+	tick := time.NewTicker(min(every, firstRotation))
 	defer tick.Stop()
 	for n := 0; ; n++ {
+		if n == 1 {
+			tick.Reset(every)
+		}
 		select {
 		case <-ctx.Done():
 			return nil

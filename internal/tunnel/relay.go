@@ -18,30 +18,40 @@ func (c *Conn) relay() {
 	go c.fromPlain()
 }
 
+// fromTLS moves what has come from the TLS peer. When there is no more, a new
+// goroutine waits: this one's stack has grown to what crypto/tls needs, and would
+// keep that size for as long as the peer is quiet.
 func (c *Conn) fromTLS() {
-	for {
-		err := c.decrypt()
-		if err == errAgain {
-			if err = c.secure.wait(); err == nil {
-				continue
-			}
-		}
+	if err := c.decrypt(); err != errAgain {
 		c.endTLS(err)
 		return
 	}
+	go c.awaitTLS()
 }
 
+func (c *Conn) awaitTLS() {
+	if err := c.secure.wait(); err != nil {
+		c.endTLS(err)
+		return
+	}
+	c.fromTLS()
+}
+
+// fromPlain is fromTLS for the other direction.
 func (c *Conn) fromPlain() {
-	for {
-		err := c.encrypt()
-		if err == errAgain {
-			if err = c.plain.wait(); err == nil {
-				continue
-			}
-		}
+	if err := c.encrypt(); err != errAgain {
 		c.endPlain(err)
 		return
 	}
+	go c.awaitPlain()
+}
+
+func (c *Conn) awaitPlain() {
+	if err := c.plain.wait(); err != nil {
+		c.endPlain(err)
+		return
+	}
+	c.fromPlain()
 }
 
 // decrypt moves what has come from the TLS peer, and returns errAgain when that

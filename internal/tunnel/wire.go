@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"unsafe"
 )
 
 // stream is what TCP and unix connections have in common.
@@ -218,9 +219,10 @@ func (w *wire) tryWait(fd uintptr) bool {
 	}
 	w.waited = true
 	for {
-		_, _, err := syscall.Recvfrom(int(fd), w.peek[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		// Raw, as it never blocks, and as its frame is small: see Conn.fromTLS.
+		_, _, err := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&w.peek)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
 		switch err {
-		case nil:
+		case 0:
 			return true
 		case syscall.EINTR:
 			continue

@@ -1,0 +1,63 @@
+package daemon
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/rotate"
+)
+
+// advised adds the next action to an error.
+type advised struct {
+	error
+	hint string
+}
+
+// Unwrap returns the error itself.
+func (a advised) Unwrap() error { return a.error }
+
+// Hint returns the next action.
+func (a advised) Hint() string { return a.hint }
+
+// adviseListen says what to do about an address that cannot be listened on.
+func adviseListen(err error) error {
+	hint := "see who has the address with ss -lntxp; stop that program, or name another address"
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = "the address is none of this host; ip address lists those that are"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		hint = "a port below 1024 needs CAP_NET_BIND_SERVICE, a unix socket a directory that the daemon's user may write, and a group that the user is in"
+	case errors.Is(err, syscall.ENOENT):
+		hint = "make the directory of the socket first, writable for the daemon's user"
+	}
+	return advised{err, hint}
+}
+
+// advice is the hint of a refusal, or, where its cause says no more, what can be
+// done about its reason.
+func advice(r *rotate.Refusal) string {
+	if hint := r.Hint(); hint != "" {
+		return hint
+	}
+	switch r.Reason {
+	case "unreadable":
+		return "name a regular file; a directory, FIFO or device is not read"
+	case "too_large":
+		return "is it the right file? What is read has at most 1 MiB, a CRL at most crl.max_size"
+	case "source_incoherent":
+		return "write the file anew, whole; it is taken by itself"
+	case "malformed":
+		return "spinecert inspect FILE says what a file holds"
+	}
+	return ""
+}
+
+// adviceOf is advice for what an event carries.
+func adviceOf(err error) string {
+	var r *rotate.Refusal
+	if errors.As(err, &r) {
+		return advice(r)
+	}
+	return pki.Hint(err)
+}
