@@ -167,8 +167,10 @@ func sniffSigned(tbs cryptobyte.String) kind {
 	}
 	var skipped cryptobyte.String
 	tbs.SkipOptionalASN1(asn1.INTEGER)
-	if !tbs.ReadASN1(&skipped, asn1.SEQUENCE) || !tbs.ReadASN1(&skipped, asn1.SEQUENCE) {
-		return kindUnknown
+	for range 2 {
+		if !tbs.ReadASN1(&skipped, asn1.SEQUENCE) {
+			return kindUnknown
+		}
 	}
 	switch {
 	case tbs.PeekASN1Tag(asn1.UTCTime), tbs.PeekASN1Tag(asn1.GeneralizedTime):

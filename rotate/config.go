@@ -82,8 +82,8 @@ type Plan struct {
 	Slots        []SlotConfig
 }
 
-// check returns every problem of the plan (errors.Join).
-func (p Plan) check() error {
+// Check returns every problem of the plan (errors.Join). Nothing is read.
+func (p Plan) Check() error {
 	var errs []error
 	envs := map[string]bool{}
 	for _, e := range p.Environments {

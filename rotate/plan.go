@@ -16,7 +16,7 @@ import (
 // what it serves. Run must be running. If ctx ends first, plan may be in force in
 // part; apply it again.
 func (k *Keeper) Apply(ctx context.Context, plan Plan) error {
-	if err := plan.check(); err != nil {
+	if err := plan.Check(); err != nil {
 		return err
 	}
 	select { // two plans at once would leave slots without their environment

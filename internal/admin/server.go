@@ -30,7 +30,7 @@ type Backend struct {
 	Reload func(context.Context, Caller) (ReloadResult, error)
 	// Writers returns the user IDs that may change something.
 	Writers func() []int
-	// Forbidden is told who tried to change something without being one of them.
+	// Forbidden is told who tried to change something without being one of them. May be nil.
 	Forbidden func(c Caller, action string)
 }
 
@@ -82,7 +82,9 @@ func change[T any](b Backend, action string, do func(context.Context, Caller, T)
 	return func(w http.ResponseWriter, r *http.Request) {
 		caller, _ := r.Context().Value(callerKey{}).(Caller)
 		if !slices.Contains(b.Writers(), caller.UID) {
-			b.Forbidden(caller, action)
+			if b.Forbidden != nil {
+				b.Forbidden(caller, action)
+			}
 			answer(w, nil, &Error{Code: CodeForbidden, Message: fmt.Sprintf("user %d may read, but not change anything", caller.UID),
 				Hint: "run as root, or add the user to admin.writers"})
 			return

@@ -27,7 +27,7 @@ func newRotateCmd(a *app) *cobra.Command {
 		Use:   "rotate [--allow RULE]... SLOT",
 		Short: "Have the daemon look at a slot's source now, and wait for the result",
 		Long: "Has the daemon read the source of a slot now. No key is made. An --allow lets this one candidate pass one guard rule:\n" +
-			"older, names, trust-shrink, crl-number, chain, key-reuse, rolled-back.\n" +
+			"older, names, chain.\n" +
 			"Exit status 3: the source was refused, what was served before goes on. 2: there is no such slot.",
 		Args: exactArgs("SLOT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,7 +40,7 @@ func newRotateCmd(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringArrayVar(&o.allow, "allow", nil, "guard `RULE` to override, for this candidate (repeatable)")
 	later(cmd, "release")
-	complete(cmd, "allow", "older", "names", "trust-shrink", "crl-number", "chain", "key-reuse", "rolled-back")
+	complete(cmd, "allow", "older", "names", "chain")
 	return cmd
 }
 

@@ -70,7 +70,7 @@ type rawWatch struct {
 }
 
 type rawGuard struct {
-	Allow list[text] `yaml:"allow" enum:"older|names|trust-shrink|crl-number|chain|key-reuse|rolled-back" doc:"Guard rules that are off for this slot for good. Better: allow one candidate with spinecert rotate --allow."`
+	Allow list[text] `yaml:"allow" enum:"older|names|chain" later:"trust-shrink|crl-number|key-reuse|rolled-back" doc:"Guard rules that are off for this slot for good. Better: allow one candidate with spinecert rotate --allow."`
 }
 
 type rawAffects struct {
@@ -164,5 +164,5 @@ type rawOrganisation struct {
 
 type rawLog struct {
 	Level  text `yaml:"level" default:"info" enum:"debug|info|warn|error" doc:"Least severity that is logged."`
-	Format text `yaml:"format" default:"auto" enum:"auto|text|json" doc:"auto: for the journal under systemd, else text."`
+	Format text `yaml:"format" default:"auto" enum:"auto|text|json" doc:"auto is text in this version."`
 }

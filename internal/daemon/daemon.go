@@ -172,6 +172,9 @@ func (d *Daemon) serve(ctx context.Context) {
 
 // startTunnels stages all material, then opens what is ready.
 func (d *Daemon) startTunnels(ctx context.Context) error {
+	if err := plan(d.config).Check(); err != nil {
+		return err
+	}
 	prepared, err := d.prepareTunnels(d.config)
 	if err != nil {
 		return err

@@ -35,7 +35,7 @@ func (d *Daemon) reload(ctx context.Context, who actor) (admin.ReloadResult, err
 	if err != nil {
 		text = "reload refused, the last configuration stays; " + d.summary()
 	} else if len(refused) > 0 {
-		text = fmt.Sprintf("reloaded, but %d sources were refused; %s", len(refused), d.summary())
+		text = fmt.Sprintf("reloaded, but not everything was taken (%d refused); %s", len(refused), d.summary())
 	}
 	// READY comes last and says what happened, also after a failure: systemd would
 	// otherwise wait for it until its timeout and take the service for broken.
@@ -61,6 +61,9 @@ func (d *Daemon) reloadConfig(ctx context.Context) error {
 	current := d.config
 	d.mu.Unlock()
 	if err := needsRestart(current, next); err != nil {
+		return err
+	}
+	if err := plan(next).Check(); err != nil {
 		return err
 	}
 	prepared, err := d.prepareTunnels(next)
@@ -174,9 +177,13 @@ func (d *Daemon) commitTunnels(prepared []preparedTunnel) {
 // bind makes the endpoint of a tunnel, now that its slot exists.
 func (d *Daemon) bind(t *liveTunnel) {
 	c, err := endpointConfig(t.config)
+	slot := d.keeper.Slot(t.config.Slot)
+	if err == nil && slot == nil {
+		err = fmt.Errorf("there is no slot %q", t.config.Slot) // Apply was not given the time to make it
+	}
 	if err == nil {
 		var e *rotate.Endpoint
-		if e, err = d.keeper.Slot(t.config.Slot).Endpoint(c); err == nil {
+		if e, err = slot.Endpoint(c); err == nil {
 			t.binding.endpoint.Store(e)
 			return
 		}

@@ -111,7 +111,7 @@ func TestEveryRefusalIsExplained(t *testing.T) {
 	}{
 		{"trust.Reason", trustReasons(t), 22},
 		{"rotate", rotateReasons(t), 9},
-		{"guard rules of the configuration", guardRules(t), 7},
+		{"guard rules of the configuration", guardRules(t), 3},
 		{"tunnel limits", tunnelReasons(t), 5},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

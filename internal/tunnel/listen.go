@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -35,7 +36,7 @@ func (l listen) open(ctx context.Context, at string) (net.Listener, error) {
 	// while the listener stays.
 	config := net.ListenConfig{KeepAlive: -1}
 	config.SetMultipathTCP(false)
-	ln, err := config.Listen(ctx, "tcp", at)
+	ln, err := config.Listen(ctx, family(at), at)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("listen on %q: listener taken: %w", l.Address, err)
 	}
@@ -43,6 +44,15 @@ func (l listen) open(ctx context.Context, at string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %q: %w", l.Address, err)
 	}
 	return ln, nil
+}
+
+// family keeps an IPv4 address to IPv4: Go would open 0.0.0.0 for IPv6 as well,
+// and nobody who wrote 0.0.0.0 meant that.
+func family(address string) string {
+	if ap, err := netip.ParseAddrPort(address); err == nil && ap.Addr().Is4() {
+		return "tcp4"
+	}
+	return "tcp"
 }
 
 func (l listen) openUnix(ctx context.Context) (net.Listener, error) {
