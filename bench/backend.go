@@ -84,11 +84,11 @@ func serve(c net.Conn) {
 		echo(c)
 	case modeSink:
 		if n, _ := copyPlain(io.Discard, io.LimitReader(c, length)); n == length {
-			c.Write([]byte{modeSink})
+			_, _ = c.Write([]byte{modeSink})
 		}
 	case modeSource:
-		copyPlain(c, io.LimitReader(zeros{}, length))
-		io.Copy(io.Discard, c) // until the client has read all and left
+		_, _ = copyPlain(c, io.LimitReader(zeros{}, length))
+		_, _ = io.Copy(io.Discard, c) // until the client has read all and left
 	}
 }
 

@@ -69,8 +69,10 @@ func ping(c *tls.Conn, n int) error {
 }
 
 func readBack(c *tls.Conn, n int) error {
-	c.SetReadDeadline(time.Now().Add(visitLimit))
-	defer c.SetReadDeadline(time.Time{})
+	if err := c.SetReadDeadline(time.Now().Add(visitLimit)); err != nil {
+		return err
+	}
+	defer func() { _ = c.SetReadDeadline(time.Time{}) }()
 	if _, err := io.ReadFull(c, make([]byte, n)); err != nil {
 		return fmt.Errorf("read answer: %w", err)
 	}

@@ -76,7 +76,7 @@ func (l *lab) launch(p proxy, doors int) (*instance, error) {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
 	go func() {
-		in.cmd.Wait()
+		_ = in.cmd.Wait() // ProcessState says how
 		close(in.ended)
 	}()
 	return in, nil
@@ -128,14 +128,14 @@ func (in *instance) awaitListener(ctx context.Context, addr string) error {
 // stop ends the process group, first politely.
 func (in *instance) stop() {
 	group := -in.cmd.Process.Pid
-	syscall.Kill(group, syscall.SIGTERM)
+	_ = syscall.Kill(group, syscall.SIGTERM)
 	select {
 	case <-in.ended:
 	case <-time.After(stopLimit):
 	}
 	// Also when the leader has ended: a worker may have outlived it. The
 	// group's number cannot have been given to another while a member lives.
-	syscall.Kill(group, syscall.SIGKILL)
+	_ = syscall.Kill(group, syscall.SIGKILL)
 	<-in.ended
 }
 

@@ -144,7 +144,7 @@ func (l *lab) load(ctx context.Context, in *instance, seen *sightings) (stop fun
 			at := time.Now()
 			seen.count(err)
 			if err != nil {
-				sleep(ctx, talkEvery) // a refused connection is refused at once
+				_ = sleep(ctx, talkEvery) // a refused connection is refused at once
 				continue
 			}
 			seen.see(cs.PeerCertificates[0].SerialNumber.String(), at)

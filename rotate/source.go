@@ -77,7 +77,7 @@ func resolve(path string) (string, []place, error) {
 
 // resolveAll resolves every path and returns their places, also on error.
 func resolveAll(paths []string) (map[string]string, []place, error) {
-	real := make(map[string]string, len(paths))
+	resolved := make(map[string]string, len(paths))
 	var places []place
 	var first error
 	for _, p := range paths {
@@ -86,9 +86,9 @@ func resolveAll(paths []string) (map[string]string, []place, error) {
 		if err != nil && first == nil {
 			first = err
 		}
-		real[p] = r
+		resolved[p] = r
 	}
-	return real, places, first
+	return resolved, places, first
 }
 
 // readAll reads all paths as one: if a path leads elsewhere afterwards, or a file
@@ -130,8 +130,13 @@ func readOnce(paths []string, limit int64) (m *material, torn bool, err error) {
 	}
 	h.Sum(m.digest[:0])
 	m.stat = stats.String()
+	return m, !unmoved(paths, m.stat), nil
+}
+
+// unmoved reports whether all paths are as stat said.
+func unmoved(paths []string, stat string) bool {
 	now, err := statAll(paths)
-	return m, err != nil || now != m.stat, nil
+	return err == nil && now == stat
 }
 
 func writeChunk(w io.Writer, b []byte) {
@@ -143,17 +148,17 @@ func writeChunk(w io.Writer, b []byte) {
 
 // statAll describes where all paths lead and what is there, without reading.
 func statAll(paths []string) (string, error) {
-	real, _, err := resolveAll(paths)
+	resolved, _, err := resolveAll(paths)
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
 	for _, p := range paths {
-		info, err := os.Lstat(real[p])
+		info, err := os.Lstat(resolved[p])
 		if err != nil {
 			return "", err
 		}
-		b.WriteString(statLine(real[p], info))
+		b.WriteString(statLine(resolved[p], info))
 	}
 	return b.String(), nil
 }

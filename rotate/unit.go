@@ -100,7 +100,7 @@ type result struct {
 func (l look) run(u *unit, w *watcher, now time.Time) result {
 	res := result{unit: u}
 	if !l.full && l.stat != "" && now.Sub(l.read) < fullRead {
-		if stat, err := statAll(l.job.paths); err == nil && stat == l.stat {
+		if unmoved(l.job.paths, l.stat) {
 			res.unchanged = true
 			return res
 		}

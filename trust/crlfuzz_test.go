@@ -143,7 +143,7 @@ func FuzzCRLTime(f *testing.F) {
 			ours, theirs := cryptobyte.String(tlv(tag, []byte(s))), cryptobyte.String(tlv(tag, []byte(s)))
 			got, ok := readCRLTime(&ours)
 			var want time.Time
-			oracle := false
+			var oracle bool
 			if tag == asn1.UTCTime {
 				oracle = theirs.ReadASN1UTCTime(&want)
 			} else {

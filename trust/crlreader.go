@@ -194,7 +194,7 @@ func readCRLTime(s *cryptobyte.String) (time.Time, bool) {
 	if !s.ReadAnyASN1(&text, &tag) {
 		return time.Time{}, false
 	}
-	year := 0
+	var year int
 	switch {
 	case tag == asn1.UTCTime && len(text) == 13:
 		if year = twoDigits(text[0:]) + 1900; year < 1950 { // RFC 5280, Section 4.1.2.5.1

@@ -100,7 +100,7 @@ func TestCRLAlgorithms(t *testing.T) {
 }
 
 func TestEqualNames(t *testing.T) {
-	utf8, printable := asn1.Tag(asn1.UTF8String), asn1.Tag(asn1.PrintableString)
+	utf8, printable := asn1.UTF8String, asn1.PrintableString
 	a := nameDER(utf8, "NHS", utf8, "Root Authority")
 	for name, c := range map[string]struct {
 		b    []byte

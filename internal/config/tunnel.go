@@ -140,7 +140,7 @@ func (r *reading) allowUsers(raw *list[text]) bool {
 }
 
 // peers returns the names that are accepted, or that any is.
-func (r *reading) peers(raw *list[text]) (any bool, names []string) {
+func (r *reading) peers(raw *list[text]) (anyone bool, names []string) {
 	for _, peer := range raw.items {
 		switch {
 		case peer.text == "*" && len(raw.items) == 1:

@@ -127,7 +127,7 @@ func (d *Daemon) run(ctx context.Context) error {
 		return err
 	}
 	defer socket.Close()
-	web, err := d.listenHTTP()
+	web, err := d.listenHTTP(ctx)
 	if err != nil {
 		return err
 	}

@@ -50,8 +50,8 @@ func (d *Daemon) writeEvents(ctx context.Context) {
 
 func (d *Daemon) told(err error) {
 	if err != nil {
-		d.log.Error("state directory takes no audit lines; they wait in memory", "event", "state_unwritable", "error", err.Error(),
-			"hint", "make room, or give the directory back to the daemon's user")
+		d.log.Error("state directory takes no audit lines; they wait in memory", slog.String("event", "state_unwritable"), slog.String("error", err.Error()),
+			slog.String("hint", "make room, or give the directory back to the daemon's user"))
 	}
 }
 

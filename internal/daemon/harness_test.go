@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -27,6 +26,9 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("SPINECERTD_TEST_RUN") == "1" {
 		os.Exit(Main(context.Background(), "test", os.Args[1:], os.Stdout, os.Stderr))
+	}
+	if os.Getenv("GORACE") == "" { // a program with the race detector otherwise sleeps a second before it ends
+		_ = os.Setenv("GORACE", "atexit_sleep_ms=0")
 	}
 	os.Exit(m.Run())
 }
@@ -293,12 +295,4 @@ func need(t *testing.T, program string) string {
 	}
 	t.Skipf("%s is not installed", program)
 	return ""
-}
-
-// lines follows a reader in the background, for programs that say when they listen.
-func lines(r io.Reader, each func(string)) {
-	s := bufio.NewScanner(r)
-	for s.Scan() {
-		each(s.Text())
-	}
 }

@@ -30,12 +30,13 @@ func listenAdmin(ctx context.Context, a config.Admin) (net.Listener, error) {
 	return l, nil
 }
 
-func (d *Daemon) listenHTTP() (net.Listener, error) {
+func (d *Daemon) listenHTTP(ctx context.Context) (net.Listener, error) {
 	address := d.config.Admin.HTTP
 	if address == "" {
 		return nil, nil
 	}
-	l, err := net.Listen("tcp", address)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, adviseListen(fmt.Errorf("open admin.http.listen %q: %w", address, errors.Unwrap(err)))
 	}
@@ -111,7 +112,7 @@ func writerIDs(names []string, log *slog.Logger) []int {
 		}
 		u, err := user.Lookup(name)
 		if err != nil {
-			log.Warn("admin.writers names a user that does not exist", "event", "config_warning", "user", name)
+			log.Warn("admin.writers names a user that does not exist", slog.String("event", "config_warning"), slog.String("user", name))
 			continue
 		}
 		if id, err := strconv.Atoi(u.Uid); err == nil {

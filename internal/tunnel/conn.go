@@ -113,7 +113,7 @@ func (t *Tunnel) enter(s stream, set *settings, source netip.Addr) (*Conn, strin
 // goroutines of their own, because the handshake has grown the stack of this one.
 func (c *Conn) serve() {
 	c.tune(c.first)
-	ready := false
+	var ready bool
 	if c.set.Direction == Inbound {
 		ready = c.serveInbound()
 	} else {

@@ -92,7 +92,7 @@ func TestRefusedPeerReadsItsAlert(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "bad certificate") {
 		t.Errorf("peer saw %v, want the alert", err)
 	}
-	if _, err := c.NetConn().Read(make([]byte, 1)); err != io.EOF {
+	if _, err := c.NetConn().Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("after the alert: %v, want the end", err)
 	}
 }

@@ -22,7 +22,7 @@ func (c *Conn) relay() {
 // goroutine waits: this one's stack has grown to what crypto/tls needs, and would
 // keep that size for as long as the peer is quiet.
 func (c *Conn) fromTLS() {
-	if err := c.decrypt(); err != errAgain {
+	if err := c.decrypt(); !errors.Is(err, errAgain) {
 		c.endTLS(err)
 		return
 	}
@@ -39,7 +39,7 @@ func (c *Conn) awaitTLS() {
 
 // fromPlain is fromTLS for the other direction.
 func (c *Conn) fromPlain() {
-	if err := c.encrypt(); err != errAgain {
+	if err := c.encrypt(); !errors.Is(err, errAgain) {
 		c.endPlain(err)
 		return
 	}
@@ -131,9 +131,9 @@ func (c *Conn) writeTLS(p []byte) error {
 // endTLS ends the direction from the TLS peer.
 func (c *Conn) endTLS(err error) {
 	switch {
-	case err == io.ErrUnexpectedEOF: // within a record
+	case errors.Is(err, io.ErrUnexpectedEOF): // within a record
 		c.stop(CauseTruncated, err)
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		// Without a close_notify, at the end of a record, crypto/tls says EOF
 		// all the same, "popular web sites seem to do this"; it is passed on
 		// as an end and reported.
@@ -147,7 +147,7 @@ func (c *Conn) endTLS(err error) {
 
 // endPlain ends the direction to the TLS peer.
 func (c *Conn) endPlain(err error) {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		c.halfClose(c.tls.CloseWrite())
 	} else {
 		c.stop(CauseError, err)

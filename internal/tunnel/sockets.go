@@ -109,8 +109,8 @@ func (s *socket) giveLocked(t *Tunnel, l listen) error {
 }
 
 const (
-	acceptPauseMin = 5 * time.Millisecond
-	acceptPauseMax = time.Second
+	acceptPauseFirst   = 5 * time.Millisecond
+	acceptPauseLongest = time.Second
 )
 
 // accept hands connections to the owner until the socket is closed. When the
@@ -128,7 +128,7 @@ func (s *socket) accept() {
 			if pause == 0 {
 				owner.observer.trouble(Trouble{Kind: TroubleAccept, Address: s.listen.Address, Err: err})
 			}
-			pause = min(max(2*pause, acceptPauseMin), acceptPauseMax)
+			pause = min(max(2*pause, acceptPauseFirst), acceptPauseLongest)
 			if !s.sleep(pause) {
 				return
 			}

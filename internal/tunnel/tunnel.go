@@ -74,8 +74,8 @@ func (t *Tunnel) SetReady(ready bool) {
 }
 
 const (
-	listenPauseMin = 250 * time.Millisecond
-	listenPauseMax = 15 * time.Second
+	listenPauseFirst   = 250 * time.Millisecond
+	listenPauseLongest = 15 * time.Second
 )
 
 // reconcileLocked opens and closes listeners until they are as the settings and
@@ -158,7 +158,7 @@ func (t *Tunnel) retryLocked(failed bool) {
 		t.pause = 0
 		return
 	}
-	t.pause = min(max(2*t.pause, listenPauseMin), listenPauseMax)
+	t.pause = min(max(2*t.pause, listenPauseFirst), listenPauseLongest)
 	t.retry = time.AfterFunc(t.pause, func() {
 		t.gate.sockets.mu.Lock()
 		events := t.reconcileLocked()
