@@ -21,23 +21,34 @@ type Status struct {
 type ConfigStatus struct {
 	File   string    `json:"file"`
 	Loaded time.Time `json:"loaded"`
-	Error  string    `json:"error,omitempty"`
+	Error  string    `json:"error"`
+}
+
+// Time is a moment that is null in JSON while there is none.
+type Time struct{ time.Time }
+
+// MarshalJSON writes RFC 3339 in UTC, or null.
+func (t Time) MarshalJSON() ([]byte, error) {
+	if t.IsZero() {
+		return []byte("null"), nil
+	}
+	return t.UTC().MarshalJSON()
 }
 
 // Environment is one environment and its trust state.
 type Environment struct {
-	Name         string    `json:"name"`
-	Ready        bool      `json:"ready"`
-	Sequence     uint64    `json:"sequence"`
-	Revocation   string    `json:"revocation"`
-	Roots        int       `json:"roots"`
-	SubCAs       int       `json:"subcas"`
-	Expired      int       `json:"expired"`
-	Bundle       string    `json:"bundle_sha256,omitempty"`
-	CRLs         []CRL     `json:"crls"`
-	LastError    string    `json:"last_error,omitempty"`
-	Hint         string    `json:"hint,omitempty"`
-	PendingSince time.Time `json:"pending_since,omitzero"`
+	Name         string `json:"name"`
+	Ready        bool   `json:"ready"`
+	Sequence     uint64 `json:"sequence"`
+	Revocation   string `json:"revocation"`
+	Roots        int    `json:"roots"`
+	SubCAs       int    `json:"subcas"`
+	Expired      int    `json:"expired"`
+	Bundle       string `json:"bundle_sha256"`
+	CRLs         []CRL  `json:"crls"`
+	LastError    string `json:"last_error"`
+	Hint         string `json:"hint"`
+	PendingSince Time   `json:"pending_since"`
 }
 
 // CRL is one revocation list in force.
@@ -52,22 +63,22 @@ type CRL struct {
 // Slot is one slot. State is empty, ready, pending, refused or held; a slot with
 // a generation serves it, whatever its state.
 type Slot struct {
-	Name         string    `json:"name"`
-	Environment  string    `json:"environment"`
-	State        string    `json:"state"`
-	Generation   uint64    `json:"generation"`
-	FQDN         string    `json:"fqdn"`
-	Names        []string  `json:"names"`
-	NotAfter     time.Time `json:"not_after,omitzero"` // of leaf and chain, the earliest
-	Serial       string    `json:"serial,omitempty"`
-	SHA256       string    `json:"sha256,omitempty"` // of the leaf
-	Source       string    `json:"source"`           // the files
-	Since        time.Time `json:"since,omitzero"`   // when the generation was published
-	PendingSince time.Time `json:"pending_since,omitzero"`
-	LastError    string    `json:"last_error,omitempty"`
-	LastReason   string    `json:"last_reason,omitempty"`
-	Hint         string    `json:"hint,omitempty"`
-	Affects      Affects   `json:"affects"`
+	Name         string   `json:"name"`
+	Environment  string   `json:"environment"`
+	State        string   `json:"state"`
+	Generation   uint64   `json:"generation"`
+	FQDN         string   `json:"fqdn"`
+	Names        []string `json:"names"`
+	NotAfter     Time     `json:"not_after"` // of leaf and chain, the earliest
+	Serial       string   `json:"serial"`
+	SHA256       string   `json:"sha256"` // of the leaf
+	Source       string   `json:"source"` // the files
+	Since        Time     `json:"since"`  // when the generation was published
+	PendingSince Time     `json:"pending_since"`
+	LastError    string   `json:"last_error"`
+	LastReason   string   `json:"last_reason"`
+	Hint         string   `json:"hint"`
+	Affects      Affects  `json:"affects"`
 }
 
 // Affects says who is hit when a slot's certificate ends.
@@ -89,7 +100,7 @@ type Tunnel struct {
 	Connections int64    `json:"connections"`
 	Accepted    uint64   `json:"accepted"` // handshakes
 	Refused     uint64   `json:"refused"`
-	LastError   string   `json:"last_error,omitempty"`
+	LastError   string   `json:"last_error"`
 }
 
 // Condition is something that is wrong, in the codes of the contract.
@@ -99,7 +110,7 @@ type Condition struct {
 	Severity string    `json:"severity"` // warning or critical
 	Since    time.Time `json:"since"`
 	Message  string    `json:"message"`
-	Hint     string    `json:"hint,omitempty"`
+	Hint     string    `json:"hint"`
 }
 
 // Error is a refusal of the API: what, and what to do next.

@@ -77,7 +77,7 @@ func serveUnix(t *testing.T, path string, server *http.Server) {
 }
 
 func fakeRotate(_ context.Context, _ admin.Caller, r admin.RotateRequest) (admin.RotateResult, error) {
-	slot := admin.Slot{Name: r.Slot, State: "ready", Generation: 4, FQDN: "pcs.thirdparty.nhs.uk", NotAfter: day(2027, 1, 2)}
+	slot := admin.Slot{Name: r.Slot, State: "ready", Generation: 4, FQDN: "pcs.thirdparty.nhs.uk", NotAfter: admin.Time{Time: day(2027, 1, 2)}}
 	switch {
 	case r.Slot == "pcs" || r.Slot == "older" && len(r.Allow) == 1 && r.Allow[0] == "older":
 		return admin.RotateResult{Slot: slot, Rotated: true}, nil
@@ -105,8 +105,8 @@ func exampleStatus() admin.Status {
 			{Name: "int", Revocation: "off", LastError: "read trust file \"int.pem\": it holds no certificate"},
 		},
 		Slots: []admin.Slot{
-			{Name: "pcs", Environment: "live", State: "ready", Generation: 3, FQDN: "pcs.thirdparty.nhs.uk", NotAfter: day(2026, 12, 1)},
-			{Name: "old", Environment: "live", State: "refused", Generation: 1, Names: []string{"a.nhs.uk", "b.nhs.uk"}, NotAfter: day(2026, 11, 20), LastError: "expired: \x1b[31mred"},
+			{Name: "pcs", Environment: "live", State: "ready", Generation: 3, FQDN: "pcs.thirdparty.nhs.uk", NotAfter: admin.Time{Time: day(2026, 12, 1)}},
+			{Name: "old", Environment: "live", State: "refused", Generation: 1, Names: []string{"a.nhs.uk", "b.nhs.uk"}, NotAfter: admin.Time{Time: day(2026, 11, 20)}, LastError: "expired: \x1b[31mred"},
 			{Name: "new", Environment: "int", State: "empty"},
 		},
 		Tunnels: []admin.Tunnel{

@@ -65,10 +65,10 @@ func (r *rotateResult) show(p *page) {
 	switch {
 	case s.Name == "":
 	case r.Rotated:
-		p.line("%s: rotated to generation %d, %s, until %s", s.Name, s.Generation, s.FQDN, stamp(s.NotAfter))
+		p.line("%s: rotated to generation %d, %s, until %s", s.Name, s.Generation, s.FQDN, stamp(s.NotAfter.Time))
 	case s.Generation == 0:
 		p.line("%s: %s, serves nothing", s.Name, s.State)
 	default:
-		p.line("%s: unchanged, serves generation %d, %s, until %s", s.Name, s.Generation, s.FQDN, stamp(s.NotAfter))
+		p.line("%s: unchanged, serves generation %d, %s, until %s", s.Name, s.Generation, s.FQDN, stamp(s.NotAfter.Time))
 	}
 }

@@ -80,13 +80,13 @@ func (r *statusResult) showSlots(p *page) {
 			generation = strconv.FormatUint(s.Generation, 10)
 		}
 		if !s.NotAfter.IsZero() {
-			left = strconv.Itoa(daysLeft(s.NotAfter, r.now))
+			left = strconv.Itoa(daysLeft(s.NotAfter.Time, r.now))
 		}
 		name := s.FQDN
 		if name == "" {
 			name = strings.Join(s.Names, " ")
 		}
-		rows = append(rows, []string{s.Name, s.Environment, s.State, generation, left, stamp(s.NotAfter), name, s.LastError})
+		rows = append(rows, []string{s.Name, s.Environment, s.State, generation, left, stamp(s.NotAfter.Time), name, s.LastError})
 	}
 	section(p, []string{"SLOT", "ENVIRONMENT", "STATE", "GENERATION", "DAYS", "UNTIL", "NAME", "LAST ERROR"}, rows)
 }

@@ -213,6 +213,8 @@ func (r *reading) path(s scalar) string {
 		r.fail(s.place, `must be a path: "~" is not expanded`, "write the directory out")
 	case len(s.text) > 4095:
 		r.fail(s.place, "the path is too long", "")
+	case bareKey(s.text):
+		r.fail(s.place, "looks like the content of a key or certificate, not like a path", "keys and certificates are files, never YAML values: write the path")
 	case filepath.IsAbs(s.text):
 		return filepath.Clean(s.text)
 	default:
@@ -220,6 +222,15 @@ func (r *reading) path(s scalar) string {
 	}
 	return ""
 }
+
+// bareKey reports whether s looks like the base64 of DER without its PEM armour.
+// As a file name it would stand in every error about the file.
+func bareKey(s string) bool {
+	s = strings.Join(strings.Fields(s), "")
+	return len(s) >= 60 && strings.HasPrefix(s, "M") && strings.Trim(s, base64Digits) == ""
+}
+
+const base64Digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 
 // ParseDuration reads a duration as the configuration and the flags write it: whole numbers with the units d, h, m, s
 // and ms, from large to small, such as 90d, 1d12h or 10s. A day has 24 hours. A number without a unit is an error.

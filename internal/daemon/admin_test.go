@@ -103,6 +103,7 @@ func TestAdminRequests(t *testing.T) {
 	t.Parallel()
 	h, _ := simpleHost(t)
 	h.start()
+	h.until("all is ready", func() bool { return h.status().Ready })
 	c := h.socketClient()
 	for _, tc := range []struct {
 		name, method, path, body string

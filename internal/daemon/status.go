@@ -66,7 +66,7 @@ func (d *Daemon) usable() bool {
 
 func environmentStatus(e *rotate.Environment, now time.Time) admin.Environment {
 	st := e.Status()
-	out := admin.Environment{Name: e.Name(), Revocation: string(st.Config.Revocation), CRLs: []admin.CRL{}, PendingSince: st.Since.UTC()}
+	out := admin.Environment{Name: e.Name(), Revocation: string(st.Config.Revocation), CRLs: []admin.CRL{}, PendingSince: admin.Time{Time: st.Since}}
 	if st.Refusal != nil {
 		out.LastError, out.Hint = st.Refusal.Error(), advice(st.Refusal)
 	}
@@ -88,7 +88,7 @@ func slotStatus(slot *rotate.Slot, c *config.Config) admin.Slot {
 	st := slot.Status()
 	f := st.Config.Files
 	out := admin.Slot{Name: slot.Name(), Environment: st.Config.Environment, State: string(st.State), FQDN: st.Config.FQDN,
-		Names: []string{}, Source: strings.Join(nonEmpty(f.Certificate, f.Chain, f.Key, f.PKCS12), " "), PendingSince: st.PendingSince.UTC()}
+		Names: []string{}, Source: strings.Join(nonEmpty(f.Certificate, f.Chain, f.Key, f.PKCS12), " "), PendingSince: admin.Time{Time: st.PendingSince}}
 	if r := st.Refusal; r != nil {
 		out.LastError, out.LastReason, out.Hint = r.Error(), r.Reason, advice(r)
 	}
@@ -99,7 +99,10 @@ func slotStatus(slot *rotate.Slot, c *config.Config) admin.Slot {
 		g := snap.Generation
 		leaf := g.Identity.Leaf()
 		out.Names, _ = g.Identity.Names()
-		out.Generation, out.NotAfter, out.Since = g.Number, g.NotAfter.UTC(), g.Since.UTC()
+		if out.FQDN == "" && len(out.Names) > 0 {
+			out.FQDN = out.Names[0]
+		}
+		out.Generation, out.NotAfter, out.Since = g.Number, admin.Time{Time: g.NotAfter}, admin.Time{Time: g.Since}
 		out.Serial, out.SHA256 = leaf.SerialNumber.Text(16), pki.Fingerprint(leaf)
 	}
 	return out
