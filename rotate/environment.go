@@ -99,6 +99,8 @@ func stageTrust(c *EnvironmentConfig, m *material, current *trust.State, sequenc
 	var kept []*trust.CRL
 	if current != nil {
 		crls, kept = newerCRLs(crls, current.CRLs())
+		lost := lostCRLs(c, bundle, crls, current.CRLs(), now)
+		crls, kept = append(crls, lost...), append(kept, lost...)
 	}
 	state, err := trust.NewState(trust.StateConfig{
 		Environment: c.Name, Profile: c.Profile, Bundle: bundle, CRLs: crls, NameFromCN: c.NameFromCN,
@@ -146,6 +148,21 @@ func newerCRLs(next, current []*trust.CRL) (out, kept []*trust.CRL) {
 		}
 	}
 	return out, kept
+}
+
+// lostCRLs returns the lists of current that no file holds any more, although
+// their files are still named: a list that was replaced by one of another issuer
+// or partition must not take its revocations with it. It stays until it ends.
+func lostCRLs(c *EnvironmentConfig, bundle *trust.Bundle, next, current []*trust.CRL, now time.Time) []*trust.CRL {
+	var lost []*trust.CRL
+	for _, old := range current {
+		replaced := slices.ContainsFunc(next, func(n *trust.CRL) bool { return sameList(n, old) })
+		ended := now.After(old.NextUpdate().Add(c.Grace))
+		if !replaced && !ended && slices.Contains(c.CRLs, old.Origin()) && slices.ContainsFunc(bundle.Certificates(), old.IssuerCertificate().Equal) {
+			lost = append(lost, old)
+		}
+	}
+	return lost
 }
 
 func sameList(a, b *trust.CRL) bool {
@@ -202,7 +219,7 @@ func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfi
 		if slices.Contains(was, crl) {
 			continue // told before
 		}
-		err := fmt.Errorf("read crl %q: it is older than the one in force (%s), which stays", crl.Origin(), day(crl.ThisUpdate()))
+		err := fmt.Errorf("read crl %q: it no longer holds the list of %s, or an older one; that list stays in force", crl.Origin(), day(crl.ThisUpdate()))
 		k.tell(Event{Kind: EventTrustRefused, Environment: e.name, Reason: "crl-number", Err: err})
 	}
 	for _, s := range k.slots {

@@ -218,3 +218,22 @@ func TestBadCRLFileKeepsTheLastState(t *testing.T) {
 		})
 	}
 }
+
+func TestCRLReplacedByAnotherListStays(t *testing.T) {
+	serial := big.NewInt(4711)
+	b := newBench(t)
+	b.pair(b.leaf())
+	b.withCRLs(testpki.Revoke(serial))
+	b.start()
+	b.until("there is trust", func() bool { return b.environment().Trust() != nil })
+	b.put("sub.crl", b.root.CRL(t), 0o644) // valid, but of another issuer
+	b.until("it is told", func() bool { e := b.of(EventTrustRefused); return len(e) == 1 && e[0].Reason == "crl-number" })
+	if !revokes(b.environment().Trust(), serial) {
+		t.Error("a revocation went away with its file")
+	}
+	b.env.CRLs = []string{b.path("root.crl")} // taken out on purpose
+	b.apply()
+	if revokes(b.environment().Trust(), serial) {
+		t.Error("a list that is no longer named still counts")
+	}
+}

@@ -35,62 +35,65 @@ type actor struct {
 	Via string `json:"via"`
 }
 
-// audit appends to audit.jsonl. A disk that is full or gone stops nothing: lines
-// wait in memory and are written when there is room again.
-type audit struct {
-	path string
-	max  int64
+// flushEvery is how many audit lines wait for one write to the disk at most.
+const flushEvery = 256
 
-	mu        sync.Mutex
+// audit appends to audit.jsonl. A disk that is full or gone stops nothing: lines
+// wait in memory and are written when there is room again. All but failing is for
+// the one goroutine that writes.
+type audit struct {
+	path      string
+	max       int64
+	lost      func() // told of each line that is given up
 	unwritten [][]byte
-	dropped   int
-	err       error // why the last write failed; nil when all is written
+
+	mu  sync.Mutex // never held over a write: who asks must not wait for the disk
+	err error      // why the last write failed; nil when all was written
 }
 
 func newAudit(dir string, limit int64) *audit {
-	return &audit{path: filepath.Join(dir, "audit.jsonl"), max: limit}
+	return &audit{path: filepath.Join(dir, "audit.jsonl"), max: limit, lost: func() {}}
 }
 
-// add appends a line. The error is told once: nil while the same failure lasts.
+// add appends a line, which is on disk after the next flush. The error is told
+// once: nil while the same failure lasts.
 func (a *audit) add(l auditLine) error {
 	l.Time = l.Time.UTC()
 	data, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("encode audit line: %w", err)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if len(a.unwritten) >= maxUnwritten {
 		a.unwritten = a.unwritten[1:]
-		a.dropped++
+		a.lost()
 	}
 	a.unwritten = append(a.unwritten, append(data, '\n'))
-	return a.flushLocked()
+	if len(a.unwritten)%flushEvery == 0 {
+		return a.flush()
+	}
+	return nil
 }
 
-// flush tries again to write what waits.
+// flush writes what waits. The error is told once, as by add.
 func (a *audit) flush() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.err == nil && len(a.unwritten) == 0 {
+	was := a.failing()
+	if was == nil && len(a.unwritten) == 0 {
 		return nil
 	}
-	return a.flushLocked()
+	err := a.write()
+	a.mu.Lock()
+	a.err = err
+	a.mu.Unlock()
+	if err != nil && was != nil && err.Error() == was.Error() {
+		return nil
+	}
+	return err
 }
 
 // failing returns why the state directory takes no lines, or nil.
 func (a *audit) failing() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.err
-}
-
-func (a *audit) flushLocked() error {
-	was := a.err
-	a.err = a.write()
-	if a.err != nil && was != nil && a.err.Error() == was.Error() {
-		return nil
-	}
 	return a.err
 }
 
@@ -106,6 +109,9 @@ func (a *audit) write() error {
 			return auditError(a.path, err)
 		}
 		if info.Size() > 0 && info.Size()+int64(len(a.unwritten[0])) > a.max {
+			if err := f.Sync(); err != nil {
+				return auditError(a.path, err)
+			}
 			return a.turnOver()
 		}
 		if n, err := f.Write(a.unwritten[0]); err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -47,11 +48,15 @@ type Daemon struct {
 	gate    *tunnel.Gate
 	audit   *audit
 	events  chan func()
-	beat    atomic.Int64 // when the run loop turned last, Unix nanoseconds
+	beat    atomic.Int64 // when the run loop turned last: nanoseconds since started, which no step of the clock changes
 	staged  atomic.Bool  // READY was said
 	ready   chan struct{}
 	reloads sync.Mutex // held by a reload; one at a time
 	denied  refusals   // bounds the lines on what was forbidden
+	hangups chan os.Signal
+
+	opening  sync.Mutex // held while tunnels are put in force, opened or closed
+	stopping bool       // guarded by opening: nothing is put in force any more
 
 	mu      sync.Mutex
 	config  *config.Config
@@ -59,6 +64,7 @@ type Daemon struct {
 	lastErr error // why a later configuration is not in force
 	since   time.Time
 	tunnels []*liveTunnel
+	removed []*liveTunnel // gone from the configuration, but not drained yet
 	writers []int
 }
 
@@ -71,14 +77,27 @@ type liveTunnel struct {
 	refusals *refusals
 }
 
-// Run runs the daemon until ctx ends or a signal asks it to stop, then drains.
-// The error is config.Problems if the configuration is wrong.
+// endPatience bounds the wait for what still works when all connections have
+// ended: a log that nobody reads, or a disk that does not answer, must not keep
+// the process.
+const endPatience = 5 * time.Second
+
+// Run runs the daemon until ctx ends or a signal asks it to stop, then drains; a
+// second signal ends the draining. The error is config.Problems if the
+// configuration is wrong.
 func Run(ctx context.Context, o Options) error {
+	// A log line to a pipe whose reader is gone fails. Without this it would end
+	// the process.
+	signal.Ignore(syscall.SIGPIPE)
 	c, err := config.Load(o.ConfigFile)
 	if err != nil {
 		return err
 	}
 	d := newDaemon(o, c)
+	// From here to the end: left alone, SIGHUP ends the process, also one that
+	// still starts or drains.
+	signal.Notify(d.hangups, syscall.SIGHUP)
+	defer signal.Stop(d.hangups)
 	lock, err := lockState(c.State.Directory)
 	if err != nil {
 		return err
@@ -95,11 +114,11 @@ func newDaemon(o Options, c *config.Config) *Daemon {
 		version: o.Version, file: c.File, started: time.Now(), uid: os.Getuid(), pid: os.Getpid(),
 		level: &slog.LevelVar{}, metrics: newMetrics(o.Version), gate: tunnel.NewGate(gateLimits(c.Limits)),
 		audit: newAudit(c.State.Directory, c.State.AuditMax), events: make(chan func(), maxEvents),
-		ready: make(chan struct{}, 1), config: c, loaded: time.Now(),
+		ready: make(chan struct{}, 1), hangups: make(chan os.Signal, 1), config: c, loaded: time.Now(),
 	}
 	d.log = newLog(o.Log, c, d.level)
-	d.writers = writerIDs(c.Admin.Writers, d.log)
-	d.keeper = rotate.New(rotate.Options{Events: d.onRotate, Beat: func() { d.beat.Store(time.Now().UnixNano()) }})
+	d.audit.lost = d.metrics.lostEvents.Inc
+	d.keeper = rotate.New(rotate.Options{Events: d.onRotate, Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
 	d.metrics.registry.MustRegister(facts{d})
 	return d
 }
@@ -120,7 +139,15 @@ func (d *Daemon) run(ctx context.Context) error {
 	var group errgroup.Group
 	group.Go(func() error { d.writeEvents(background); return nil })
 	group.Go(func() error { _ = d.keeper.Run(background); return nil })
-	defer func() { stopBackground(); _ = group.Wait() }()
+	defer func() {
+		stopBackground()
+		ended := make(chan struct{})
+		go func() { _ = group.Wait(); close(ended) }()
+		select {
+		case <-ended:
+		case <-time.After(endPatience):
+		}
+	}()
 
 	socket, err := listenAdmin(ctx, d.config.Admin)
 	if err != nil {
@@ -147,24 +174,25 @@ func (d *Daemon) run(ctx context.Context) error {
 	}
 	group.Go(func() error { d.watchdog(serve); return nil })
 	group.Go(func() error { d.giveBackMemory(serve); return nil })
-	d.staged.Store(true)
-	d.notify(sd.SdNotifyReady)
-	d.record1("ready", slog.LevelInfo, d.summary())
-
-	d.serve(ctx)
+	if ctx.Err() == nil { // else it was asked to stop while it started
+		d.staged.Store(true)
+		d.notify(sd.SdNotifyReady + "\nSTATUS=" + d.summary())
+		d.record1("ready", slog.LevelInfo, d.summary())
+		group.Go(func() error { d.answerHangups(ctx); return nil })
+	}
+	<-ctx.Done()
 	return d.shutdown(context.WithoutCancel(ctx))
 }
 
-// serve answers SIGHUP until ctx ends.
-func (d *Daemon) serve(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+// answerHangups reloads on SIGHUP until ctx ends. Nothing waits for it: a
+// configuration on a disk that does not answer must not keep the daemon from
+// stopping.
+func (d *Daemon) answerHangups(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-d.hangups:
 			_, _ = d.reload(ctx, actor{UID: d.uid, PID: d.pid, Via: "signal"}) // logged and shown in status; a signal gets no answer
 		}
 	}
@@ -180,15 +208,18 @@ func (d *Daemon) startTunnels(ctx context.Context) error {
 		return err
 	}
 	d.stage(ctx, d.config)
-	d.commitTunnels(prepared)
-	return nil
+	if ctx.Err() != nil {
+		abort(prepared)
+		return nil // asked to stop meanwhile
+	}
+	return d.commit(d.config, prepared)
 }
 
 // stage gives rotate the plan and waits, within reason, until all was looked at.
 func (d *Daemon) stage(ctx context.Context, c *config.Config) {
 	bounded, cancel := context.WithTimeout(ctx, stageTimeout)
 	defer cancel()
-	if err := d.keeper.Apply(bounded, plan(c)); err != nil {
+	if err := d.keeper.Apply(bounded, plan(c)); err != nil && ctx.Err() == nil {
 		d.record1("stage_slow", slog.LevelError, "some files could not be read in time; they are still being waited for", slog.String("error", err.Error()))
 	}
 }
@@ -196,11 +227,16 @@ func (d *Daemon) stage(ctx context.Context, c *config.Config) {
 // shutdown drains: nothing new is accepted, what is open may end by itself for a while.
 func (d *Daemon) shutdown(ctx context.Context) error {
 	d.notify(sd.SdNotifyStopping)
+	d.opening.Lock()
+	d.stopping = true
+	d.opening.Unlock()
 	d.mu.Lock()
-	tunnels, patience := d.tunnels, d.config.Limits.Drain
+	tunnels, patience := slices.Concat(d.tunnels, d.removed), d.config.Limits.Drain
 	d.mu.Unlock()
 	d.record1("stopping", slog.LevelInfo, "stopping", slog.Duration("drain", patience))
-	drained := d.drain(ctx, tunnels, patience)
+	impatient, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	drained := d.drain(impatient, tunnels, patience)
 	d.record1("stopped", slog.LevelInfo, "stopped", slog.Int("connections_cut", drained))
 	return nil
 }
@@ -237,12 +273,20 @@ func (d *Daemon) wakeReadiness() {
 }
 
 func (d *Daemon) setReadiness() {
+	d.opening.Lock()
+	d.setReadinessLocked()
+	d.opening.Unlock()
+	if d.staged.Load() {
+		d.notify("STATUS=" + d.summary())
+	}
+}
+
+// setReadinessLocked is held by d.opening, so that what it saw of a slot is still
+// so when a tunnel that a reload gave another slot is told.
+func (d *Daemon) setReadinessLocked() {
 	for _, t := range d.liveTunnels() {
 		s := d.keeper.Slot(t.config.Slot)
 		t.tunnel.SetReady(s != nil && s.Snapshot() != nil)
-	}
-	if d.staged.Load() {
-		d.notify("STATUS=" + d.summary())
 	}
 }
 
@@ -308,7 +352,7 @@ func (d *Daemon) watchdog(ctx context.Context) {
 }
 
 func (d *Daemon) turning(now time.Time, within time.Duration) bool {
-	return now.Sub(time.Unix(0, d.beat.Load())) < within
+	return now.Sub(d.started)-time.Duration(d.beat.Load()) < within
 }
 
 // Check loads everything, publishes nothing and returns what would not be ready.

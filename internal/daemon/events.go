@@ -33,6 +33,9 @@ func (d *Daemon) writeEvents(ctx context.Context) {
 		select {
 		case work := <-d.events:
 			work()
+			if len(d.events) == 0 {
+				d.told(d.audit.flush())
+			}
 		case <-retry.C:
 			d.told(d.audit.flush())
 		case <-ctx.Done():
@@ -41,12 +44,18 @@ func (d *Daemon) writeEvents(ctx context.Context) {
 				case work := <-d.events:
 					work()
 				default:
+					d.told(d.audit.flush())
 					return
 				}
 			}
 		}
 	}
 }
+
+// keepAudit adds a line to the audit file. It is for the goroutine that writes,
+// which flushes when nothing else waits: thousands of slots that rotate at once
+// must not wait for the disk thousands of times.
+func (d *Daemon) keepAudit(l auditLine) { d.told(d.audit.add(l)) }
 
 func (d *Daemon) told(err error) {
 	if err != nil {
@@ -126,12 +135,13 @@ func (d *Daemon) record(e rotate.Event) {
 	}
 	d.log.LogAttrs(context.Background(), level, text, attrs...)
 	if e.Kind != rotate.EventPending && e.Kind != rotate.EventTrustPending {
-		d.told(d.audit.add(line))
+		d.keepAudit(line)
 	}
 }
 
 // observer turns what one tunnel tells into counts and log lines.
 func (d *Daemon) observer(name string, r *refusals) tunnel.Observer {
+	forwards := &refusals{} // bounds the lines on what could not be forwarded: one for each connection
 	return tunnel.Observer{
 		Handshake: func(h tunnel.Handshake) {
 			d.metrics.handshake(name, h)
@@ -149,6 +159,9 @@ func (d *Daemon) observer(name string, r *refusals) tunnel.Observer {
 		},
 		Trouble: func(t tunnel.Trouble) {
 			r.trouble(t)
+			if t.Kind == tunnel.TroubleForward && !forwards.allow(time.Now()) {
+				return
+			}
 			d.post(func() { d.recordTrouble(name, t) })
 		},
 	}

@@ -57,8 +57,14 @@ func (f facts) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descBytes, prometheus.CounterValue, float64(st.Sent), t.name, "out")
 	}
 	gauge(descWritable, bit(f.d.audit.failing() == nil))
+	// Two CAs of one environment that expire soon are two conditions, but one
+	// series: a second of its kind would make the whole scrape fail.
+	told := map[[3]string]bool{}
 	for _, c := range f.d.conditions(time.Now()) {
-		gauge(descCondition, 1, c.Code, c.Severity, c.Subject)
+		if key := [3]string{c.Code, c.Severity, c.Subject}; !told[key] {
+			told[key] = true
+			gauge(descCondition, 1, c.Code, c.Severity, c.Subject)
+		}
 	}
 }
 

@@ -103,7 +103,7 @@ func loopbackHost(next http.Handler) http.Handler {
 
 // writerIDs turns user names into user IDs. A name that does not exist may
 // change nothing, and is told.
-func writerIDs(names []string, log *slog.Logger) []int {
+func (d *Daemon) writerIDs(names []string) []int {
 	var out []int
 	for _, name := range names {
 		if id, err := strconv.Atoi(name); err == nil {
@@ -112,7 +112,7 @@ func writerIDs(names []string, log *slog.Logger) []int {
 		}
 		u, err := user.Lookup(name)
 		if err != nil {
-			log.Warn("admin.writers names a user that does not exist", slog.String("event", "config_warning"), slog.String("user", name))
+			d.record1("config_warning", slog.LevelWarn, "admin.writers names a user that does not exist", slog.String("user", name))
 			continue
 		}
 		if id, err := strconv.Atoi(u.Uid); err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -24,8 +25,14 @@ import (
 func (d *Daemon) reload(ctx context.Context, who actor) (admin.ReloadResult, error) {
 	d.reloads.Lock()
 	defer d.reloads.Unlock()
+	if d.isStopping() {
+		return admin.ReloadResult{Config: d.configStatus(), Refused: []string{}}, errStopping
+	}
 	d.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, monotonicMicroseconds()))
 	err := d.reloadConfig(ctx)
+	if errors.Is(err, errStopping) {
+		return admin.ReloadResult{Config: d.configStatus(), Refused: []string{}}, err
+	}
 	var refused []string
 	if err == nil {
 		refused = d.refreshMaterial(ctx)
@@ -71,14 +78,38 @@ func (d *Daemon) reloadConfig(ctx context.Context) error {
 		return err
 	}
 	d.stage(ctx, next)
+	if err := d.commit(next, prepared); err != nil {
+		return err
+	}
+	d.forgetSeries(current, next)
+	return nil
+}
+
+// errStopping is the answer to a reload that comes too late: what it opened would
+// not be drained.
+var errStopping = &admin.Error{Code: admin.CodeFailed, Message: "the daemon is stopping; nothing was reloaded", Hint: "what starts next reads the configuration anew"}
+
+func (d *Daemon) isStopping() bool {
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	return d.stopping
+}
+
+// commit puts a configuration in force. It only fails once the daemon is stopping.
+func (d *Daemon) commit(next *config.Config, prepared []preparedTunnel) error {
+	writers := d.writerIDs(next.Admin.Writers)
+	d.opening.Lock()
+	defer d.opening.Unlock()
+	if d.stopping {
+		abort(prepared)
+		return errStopping
+	}
 	d.mu.Lock()
-	d.config, d.loaded = next, time.Now()
-	d.writers = writerIDs(next.Admin.Writers, d.log)
+	d.config, d.loaded, d.writers = next, time.Now(), writers
 	d.mu.Unlock()
 	d.level.Set(next.LogLevel)
 	d.gate.SetLimits(gateLimits(next.Limits))
 	d.commitTunnels(prepared)
-	d.forgetSeries(current, next)
 	return nil
 }
 
@@ -117,14 +148,18 @@ func (d *Daemon) prepareTunnels(c *config.Config) ([]preparedTunnel, error) {
 	for _, tc := range c.Tunnels {
 		p, err := d.prepareTunnel(c, tc, have[tc.Name])
 		if err != nil {
-			for _, other := range prepared {
-				other.pending.Abort()
-			}
+			abort(prepared)
 			return nil, adviseListen(fmt.Errorf("open tunnel %q: %w", tc.Name, err))
 		}
 		prepared = append(prepared, p)
 	}
 	return prepared, nil
+}
+
+func abort(prepared []preparedTunnel) {
+	for _, p := range prepared {
+		p.pending.Abort()
+	}
 }
 
 func (d *Daemon) prepareTunnel(c *config.Config, tc config.Tunnel, old *liveTunnel) (preparedTunnel, error) {
@@ -138,7 +173,7 @@ func (d *Daemon) prepareTunnel(c *config.Config, tc config.Tunnel, old *liveTunn
 	} else {
 		live.tunnel, live.refusals = old.tunnel, old.refusals
 	}
-	if old != nil && sameEndpoint(old.config, tc) && old.binding.slot() == d.keeper.Slot(tc.Slot) {
+	if slot := d.keeper.Slot(tc.Slot); old != nil && slot != nil && sameEndpoint(old.config, tc) && old.binding.slot() == slot {
 		live.binding, p.fresh = old.binding, false
 	} else {
 		live.binding = &binding{}
@@ -152,6 +187,7 @@ func (d *Daemon) prepareTunnel(c *config.Config, tc config.Tunnel, old *liveTunn
 }
 
 // commitTunnels puts prepared tunnels in force and lets those that are gone end.
+// d.opening is held.
 func (d *Daemon) commitTunnels(prepared []preparedTunnel) {
 	keep := map[*tunnel.Tunnel]bool{}
 	next := make([]*liveTunnel, 0, len(prepared))
@@ -168,7 +204,7 @@ func (d *Daemon) commitTunnels(prepared []preparedTunnel) {
 	d.tunnels = next
 	patience := d.config.Limits.Drain
 	d.mu.Unlock()
-	d.setReadiness()
+	d.setReadinessLocked()
 	for _, t := range old {
 		d.retire(t, next, !keep[t.tunnel], patience)
 	}
@@ -202,14 +238,28 @@ func (d *Daemon) retire(t *liveTunnel, next []*liveTunnel, gone bool, patience t
 		}
 	}
 	if gone {
+		d.mu.Lock()
+		d.removed = append(d.removed, t)
+		d.mu.Unlock()
 		go func() {
 			d.drain(context.Background(), []*liveTunnel{t}, patience)
 			t.binding.close()
-			d.metrics.forgetTunnel(t.name)
+			d.forgetTunnel(t)
 		}()
 		return
 	}
 	time.AfterFunc(2*t.config.Timeouts.Handshake, t.binding.close)
+}
+
+// forgetTunnel ends what is left of a tunnel that has drained. Its series stay if
+// another reload has brought a tunnel of its name.
+func (d *Daemon) forgetTunnel(t *liveTunnel) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.removed = slices.DeleteFunc(slices.Clone(d.removed), func(r *liveTunnel) bool { return r == t })
+	if !slices.ContainsFunc(d.tunnels, func(l *liveTunnel) bool { return l.name == t.name }) {
+		d.metrics.forgetTunnel(t.name)
+	}
 }
 
 func (b *binding) close() {
@@ -264,7 +314,7 @@ func (d *Daemon) recordReload(who actor, text string, err error) {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
 	d.record1("reload", level, text, attrs...)
-	d.post(func() { d.told(d.audit.add(auditLine{Time: time.Now(), Event: "reload", Reason: reason, Actor: who})) })
+	d.post(func() { d.keepAudit(auditLine{Time: time.Now(), Event: "reload", Reason: reason, Actor: who}) })
 }
 
 func (d *Daemon) forgetSeries(old, next *config.Config) {
