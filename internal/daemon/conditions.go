@@ -88,7 +88,7 @@ func environmentConditions(e *rotate.Environment, started, now time.Time, add ad
 	}
 	for _, c := range state.Bundle().Certificates() {
 		if left := c.NotAfter.Sub(now); left > 0 && left <= caExpiring {
-			add("ca_expiring", e.Name(), "warning", c.NotAfter.Add(-caExpiring), fmt.Sprintf("CA %q ends on %s", c.Subject.CommonName, c.NotAfter.UTC().Format(time.RFC3339)),
+			add("ca_expiring", e.Name(), "warning", c.NotAfter.Add(-caExpiring), fmt.Sprintf("CA %q of %q ends on %s", c.Subject.CommonName, state.Bundle().File(c), c.NotAfter.UTC().Format(time.RFC3339)),
 				"add its successor to the trust files before that")
 		}
 	}
