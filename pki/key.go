@@ -106,7 +106,7 @@ func pkcs8Algorithm(der []byte) string {
 
 func encryptedKey() *Error {
 	return refusal(partKey, "is encrypted with a passphrase, which is not supported").
-		advise("decrypt it: openssl pkey -in FILE -out decrypted.key (asks for the passphrase; then use decrypted.key, mode 0600)")
+		advise("decrypt it: openssl pkey -in FILE -out decrypted.key (asks for the passphrase; then use decrypted.key, readable for the daemon alone)")
 }
 
 // CheckKey returns an error unless the public key is of a supported kind: RSA of

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -29,6 +30,9 @@ func (f Files) paths() []string {
 	}
 	return out
 }
+
+// certificate returns the file that the leaf comes from.
+func (f Files) certificate() string { return cmp.Or(f.Certificate, f.PKCS12) }
 
 func (f Files) check() error {
 	pair := f.Certificate != "" && f.Key != "" && f.PKCS12 == "" && f.PasswordFile == ""

@@ -67,6 +67,20 @@ func materialRefusal(err error) *Refusal {
 	return &Refusal{Reason: reasonMaterial, Err: err}
 }
 
-func chainRefusal(err error) *Refusal {
-	return &Refusal{Reason: string(trust.ReasonOf(err)), Rule: RuleChain, Err: fmt.Errorf("own certificate: %w", err)}
+// chainRefusal: the hints of package trust are for peers; ours is in our hands.
+func chainRefusal(file string, err error) *Refusal {
+	reason := trust.ReasonOf(err)
+	return &Refusal{Reason: string(reason), Rule: RuleChain, Err: fmt.Errorf("own certificate %q: %w", file, err), Advice: ownAdvice[reason]}
+}
+
+// ownAdvice is constant data.
+var ownAdvice = map[trust.Reason]string{
+	trust.Expired:          "put the renewed certificate there; if it should be valid, check the clock: timedatectl",
+	trust.NotYetValid:      "it is taken by itself when it comes into force; if it should be valid, check the clock: timedatectl",
+	trust.UnknownIssuer:    "put the missing subCA into the chain or into the trust files of the environment",
+	trust.WrongEnvironment: "put a certificate of this environment there, or give the slot the environment that the certificate is of",
+	trust.BadSignature:     "get the certificate again from its issuer, or correct the trust files",
+	trust.WeakKey:          "ask for a certificate on a key of at least RSA 2048",
+	trust.WeakSignature:    "ask for a certificate that is signed with SHA-256",
+	trust.Revoked:          "ask for a new certificate: peers that look at the CRL refuse this one",
 }

@@ -127,7 +127,7 @@ func (s *Slot) job(allow []string) job {
 			if current == nil || state == nil || source == current.source {
 				return nil
 			}
-			return (&candidate{identity: current.Identity}).judge(state, now)
+			return (&candidate{file: c.Files.certificate(), identity: current.Identity}).judge(state, now)
 		},
 	}
 }

@@ -19,6 +19,7 @@ const maxSourceFile = 1 << 20
 
 // candidate is what a slot's source would have it serve.
 type candidate struct {
+	file     string // of the certificate, for messages
 	identity *pki.Identity
 	digest   [sha256.Size]byte // of leaf, chain and public key
 	source   [sha256.Size]byte // of the files
@@ -39,12 +40,12 @@ func stage(c *SlotConfig, m *material, state *trust.State, current *Generation, 
 	if r := checkFQDN(c, identity); r != nil {
 		return nil, r
 	}
-	cand := &candidate{identity: identity, source: m.digest}
+	cand := &candidate{file: c.Files.certificate(), identity: identity, source: m.digest}
 	if r := cand.judge(state, now); r != nil && !slices.Contains(allow, r.Rule) {
 		return nil, r
 	}
 	if current != nil && cand.digest != current.digest {
-		if r := guard(current, cand, allow); r != nil {
+		if r := guard(c, current, cand, allow); r != nil {
 			return nil, r
 		}
 	}
@@ -62,7 +63,7 @@ func (c *candidate) judge(state *trust.State, now time.Time) *Refusal {
 	presented := append([]*x509.Certificate{c.identity.Leaf()}, c.identity.Chain()...)
 	v, err := state.Verify(presented, trust.Request{Purpose: trust.AnyPurpose, Peers: trust.AnyName(), Revocation: ownRevocation(state), NameFromCN: true, Now: now})
 	if err != nil {
-		return chainRefusal(err)
+		return chainRefusal(c.file, err)
 	}
 	have, want := c.identity.Chain(), v.Chain[1:max(1, len(v.Chain)-1)]
 	if len(want) > len(have) && slices.EqualFunc(have, want[:len(have)], (*x509.Certificate).Equal) {
@@ -101,8 +102,8 @@ func keyPermissions(c *SlotConfig, m *material) *Refusal {
 	}
 	for _, path := range []string{key, c.Files.PasswordFile} {
 		if mode, ok := m.mode[path]; ok && exposed(mode) {
-			return &Refusal{Reason: reasonKeyReadable, Err: fmt.Errorf("read %q: its mode %#o lets others than owner and group at the key", path, mode.Perm()),
-				Advice: fmt.Sprintf("chmod o-rwx,g-w %q, then consider whether the key is still secret; key_permissions: warn accepts it", path)}
+			return &Refusal{Reason: reasonKeyReadable, Err: fmt.Errorf("read %q: its mode %#o lets %s", path, mode.Perm(), exposure(mode)),
+				Advice: fmt.Sprintf("chmod o-rwx,g-w %q, then consider whether it is still secret; key_permissions: warn accepts it", path)}
 		}
 	}
 	return nil
@@ -110,6 +111,13 @@ func keyPermissions(c *SlotConfig, m *material) *Refusal {
 
 // exposed: others have any access, or the group may write.
 func exposed(mode fs.FileMode) bool { return mode.Perm()&0o027 != 0 }
+
+func exposure(mode fs.FileMode) string {
+	if mode.Perm()&0o007 == 0 {
+		return "its group write it"
+	}
+	return "others than owner and group at it"
+}
 
 func checkFQDN(c *SlotConfig, id *pki.Identity) *Refusal {
 	if c.FQDN == "" {
@@ -119,21 +127,21 @@ func checkFQDN(c *SlotConfig, id *pki.Identity) *Refusal {
 	if slices.Contains(names, strings.ToLower(strings.TrimSuffix(c.FQDN, "."))) {
 		return nil
 	}
-	return &Refusal{Reason: reasonFQDN, Err: fmt.Errorf("certificate is for %q, slot %q expects %q", names, c.Name, c.FQDN),
+	return &Refusal{Reason: reasonFQDN, Err: fmt.Errorf("certificate %q is for %q, slot %q expects %q", c.Files.certificate(), names, c.Name, c.FQDN),
 		Advice: "put the right certificate there, or correct fqdn in the configuration"}
 }
 
 // guard compares next with current: what must not happen by accident.
-func guard(current *Generation, next *candidate, allow []string) *Refusal {
+func guard(c *SlotConfig, current *Generation, next *candidate, allow []string) *Refusal {
 	was, is := current.Identity.Leaf(), next.identity.Leaf()
 	if is.NotBefore.Before(was.NotBefore) && !slices.Contains(allow, RuleOlder) {
 		return &Refusal{Reason: RuleOlder, Rule: RuleOlder,
-			Err:    fmt.Errorf("certificate starts on %s, before the one that serves (%s)", day(is.NotBefore), day(was.NotBefore)),
-			Advice: "if an older certificate is meant: spinecert rotate SLOT --allow older"}
+			Err:    fmt.Errorf("certificate %q starts on %s, before the one that serves (%s)", next.file, day(is.NotBefore), day(was.NotBefore)),
+			Advice: fmt.Sprintf("if an older certificate is meant: spinecert rotate %s --allow older", c.Name)}
 	}
 	if lost := lostNames(current.Identity, next.identity); len(lost) > 0 && !slices.Contains(allow, RuleNames) {
-		return &Refusal{Reason: RuleNames, Rule: RuleNames, Err: fmt.Errorf("certificate lacks the names %q, which the one that serves has", lost),
-			Advice: "if the names are meant to go: spinecert rotate SLOT --allow names"}
+		return &Refusal{Reason: RuleNames, Rule: RuleNames, Err: fmt.Errorf("certificate %q lacks the names %q, which the one that serves has", next.file, lost),
+			Advice: fmt.Sprintf("if the names are meant to go: spinecert rotate %s --allow names", c.Name)}
 	}
 	return nil
 }

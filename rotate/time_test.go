@@ -63,7 +63,7 @@ func TestScheduleKnowsNotBefore(t *testing.T) {
 	at := now.Add(90 * time.Second)
 	leaf := testpki.NewRoot(t).Issue(t, testpki.Validity(at, at.Add(time.Hour)))
 	u := &unit{poll: time.Hour, settle: time.Hour, retry: now.Add(time.Hour), failing: now,
-		refusal: chainRefusal(&trust.VerifyError{Reason: trust.NotYetValid, Certificate: leaf.Cert, Detail: "x"})}
+		refusal: chainRefusal("f", &trust.VerifyError{Reason: trust.NotYetValid, Certificate: leaf.Cert, Detail: "x"})}
 	u.schedule(now)
 	if !u.next.Equal(leaf.Cert.NotBefore) {
 		t.Errorf("next look at %s, want %s", u.next, leaf.Cert.NotBefore)

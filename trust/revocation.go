@@ -3,6 +3,7 @@ package trust
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"fmt"
 	"path"
 	"strings"
 	"time"
@@ -87,6 +88,9 @@ func (s *State) covered(c *x509.Certificate, crls []*CRL, now time.Time) (time.T
 	case newest == nil:
 		e := refuse(CRLUnavailable, c, "no CRL at hand covers %s of issuer %s (%s)", describe(c), issuerName(c), clip(strings.Join(addresses, ", ")))
 		e.Addresses = addresses
+		if near := unnamed(crls); near != "" && len(addresses) > 0 {
+			e.Advice = fmt.Sprintf("%q is a list of this issuer that does not say what it covers: name its file %q, as the address ends", near, path.Base(addresses[0]))
+		}
 		return time.Time{}, e
 	case newest.ThisUpdate().After(now.Add(tolerance)):
 		return time.Time{}, refuse(CRLInvalid, c, "the CRL %q is dated in the future, %s", newest.Origin(), stamp(newest.ThisUpdate()))
@@ -115,6 +119,16 @@ func (s *State) newest(crls []*CRL, c *x509.Certificate, points []DistributionPo
 		return future
 	}
 	return newest
+}
+
+// unnamed returns the origin of a list that names no address, or "".
+func unnamed(crls []*CRL) string {
+	for _, crl := range crls {
+		if len(crl.Scope().RawNames) == 0 {
+			return clip(crl.Origin())
+		}
+	}
+	return ""
 }
 
 // covers reports whether c is within the scope of crl (RFC 5280, Section 6.3.3 (b)).

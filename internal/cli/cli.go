@@ -162,7 +162,11 @@ func flagError(cmd *cobra.Command, err error) error {
 	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
 		return unknownCommand(cmd, cmd.Flags().Args())
 	}
-	return usagef(cmd.CommandPath()+" --help lists the flags", "%v", err)
+	hint := cmd.CommandPath() + " --help lists the flags"
+	if !cmd.HasParent() && strings.HasSuffix(err.Error(), "--version") {
+		hint = "spinecert version"
+	}
+	return usagef(hint, "%v", err)
 }
 
 // exactArgs wants as many arguments as names.

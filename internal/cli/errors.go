@@ -76,7 +76,8 @@ func usagef(hint, format string, args ...any) *exitError {
 }
 
 func notSupported(what string) *exitError {
-	return &exitError{exit: exitUsage, code: codeNotSupported, err: errors.New(what + ": not supported by this version")}
+	return &exitError{exit: exitUsage, code: codeNotSupported, err: errors.New(what + ": not supported by this version"),
+		hint: "README.md says under Status what comes later and what to do until then; spinecert --help lists what there is"}
 }
 
 func failed(code string, err error) *exitError {

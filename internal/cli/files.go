@@ -75,6 +75,13 @@ func quoted(name string) string {
 	return (&pki.Error{File: name, Advice: "FILE"}).Hint()
 }
 
+// needsPassword tells a PKCS#12 file that was opened without its password. What
+// to do then depends on the command.
+func needsPassword(err error) bool {
+	var e *pki.Error
+	return errors.As(err, &e) && e.Part == "pkcs12" && e.Message == "needs a password"
+}
+
 // readPassword reads a password from a file: its first line. No file is nil.
 func readPassword(name string) ([]byte, error) {
 	if name == "" {

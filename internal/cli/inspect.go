@@ -114,7 +114,11 @@ func inspectFile(name string, password []byte, o *inspectOptions) (fileFacts, er
 		// An encrypted or broken key must not hide the certificates beside it.
 		certs, err := pki.ParseCertificates(in.data)
 		if err != nil {
-			return facts, judged(codeMalformed, pki.WithFile(fault, name))
+			f := judged(codeMalformed, pki.WithFile(fault, name))
+			if needsPassword(fault) {
+				f.hint = "put the password into the first line of a file F: spinecert inspect --password-file F " + quoted(name)
+			}
+			return facts, f
 		}
 		contents = &pki.Contents{Certificates: certs}
 	}

@@ -166,4 +166,7 @@ func (c *crlFacts) show(p *page, position int) {
 	p.fact(4, "entries", fmt.Sprint(c.Entries))
 	p.fact(4, "signature", c.SignatureAlgorithm)
 	p.fact(4, "authority key", c.AuthorityKeyID)
+	if !c.SaysCover {
+		p.fact(4, "covers", "does not say; in crl.files, name its file as its address ends")
+	}
 }

@@ -3,9 +3,12 @@ package cli
 import (
 	"crypto"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	stdasn1 "encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"math/big"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -62,6 +65,7 @@ type crlFacts struct {
 	SignatureAlgorithm string    `json:"signature_algorithm"`
 	AuthorityKeyID     string    `json:"authority_key_id"`
 	Stale              bool      `json:"stale"`
+	SaysCover          bool      `json:"issuing_distribution_point"` // RFC 5280, Section 5.2.5: it says itself what it covers
 	Error              string    `json:"error,omitempty"`
 }
 
@@ -70,10 +74,12 @@ func describeCRL(der []byte, now time.Time) crlFacts {
 	if err != nil {
 		return crlFacts{Error: err.Error()}
 	}
+	idp := stdasn1.ObjectIdentifier{2, 5, 29, 28}
 	return crlFacts{
 		Issuer: header.Issuer.String(), ThisUpdate: header.ThisUpdate.UTC(), NextUpdate: header.NextUpdate.UTC(), Number: number(header.Number),
 		Entries: entries, SignatureAlgorithm: header.SignatureAlgorithm.String(), AuthorityKeyID: hex.EncodeToString(header.AuthorityKeyId),
-		Stale: !header.NextUpdate.IsZero() && now.After(header.NextUpdate),
+		Stale:     !header.NextUpdate.IsZero() && now.After(header.NextUpdate),
+		SaysCover: slices.ContainsFunc(header.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(idp) }),
 	}
 }
 

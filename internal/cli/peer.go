@@ -50,6 +50,9 @@ func (s *peerSeen) facts() *peerFacts {
 	}
 	if s.refused != nil {
 		f.Refusal = s.refused.Error()
+		if errors.Is(s.refused, io.EOF) {
+			f.Refusal = "it closed the connection, and did not say why"
+		}
 	}
 	return f
 }
@@ -69,7 +72,7 @@ func meet(ctx context.Context, address, serverName string, identity *pki.Identit
 	err = conn.HandshakeContext(ctx)
 	switch {
 	case err == nil:
-		seen.refused = seen.lateRefusal(conn)
+		seen.refused = seen.lateRefusal(conn, identity != nil)
 		return seen, nil
 	case seen.asked && endedByPeer(err):
 		seen.refused = err
@@ -112,14 +115,15 @@ func (s *peerSeen) config(serverName string, identity *pki.Identity) *tls.Config
 }
 
 // lateRefusal waits a moment for the alert of a TLS 1.3 peer that did not like
-// our certificate, or the lack of one.
-func (s *peerSeen) lateRefusal(conn *tls.Conn) error {
+// our certificate, or the lack of one. A peer that was shown one and closes in
+// order may just have nothing to say: that is no refusal.
+func (s *peerSeen) lateRefusal(conn *tls.Conn, shown bool) error {
 	if !s.asked || s.version != tls.VersionTLS13 {
 		return nil
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(refusalWait)) // fails on a closed connection only, as the read then does
 	_, err := conn.Read(make([]byte, 1))
-	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) || shown && errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err

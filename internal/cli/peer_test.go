@@ -170,6 +170,27 @@ func serveOnce(t *testing.T, handle func(net.Conn)) string {
 	return l.Addr().String()
 }
 
+// TestVerifyPeerCloses has a TLS 1.3 peer that ends every connection in order: to
+// who has shown a certificate that is no refusal.
+func TestVerifyPeerCloses(t *testing.T) {
+	p := newPeerPKI(t)
+	address := serveOnce(t, func(c net.Conn) {
+		s := tls.Server(c, &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { chain := p.server.TLS(); return &chain, nil }})
+		_ = s.Handshake()
+		_ = s.Close()
+	})
+	for want, args := range map[string][]string{
+		"": {"--cert", p.file("client.pem"), "--key", p.file("client.key")},
+		"it closed the connection, and did not say why": nil,
+	} {
+		exit, r, fault := verifyJSON(t, append(args, "--trust", p.file("root.pem"), "--name", "server.nhs.uk", address)...)
+		if exit != exitDone || r.Peer.Refusal != want {
+			t.Errorf("exit %d, peer %+v, %+v; want refusal %q", exit, r.Peer, fault, want)
+		}
+	}
+}
+
 // TestVerifyStolenChain has a peer that shows a chain whose key it does not
 // have: the chain is good, but not the peer's, so that there is nothing to accept.
 func TestVerifyStolenChain(t *testing.T) {

@@ -37,6 +37,7 @@ func newSandboxCmd(a *app) *cobra.Command {
 		},
 	}
 	addSandboxFlags(cmd, o)
+	cmd.Flags().DurationVar(&o.Duration, "duration", 0, "how long (default until Ctrl-C on a terminal, else 60s)")
 	cmd.Flags().DurationVar(&o.RotateEvery, "rotate-every", sandbox.DefaultRotateEvery, "time between two rotations")
 	cmd.AddCommand(newRehearseCmd(a))
 	return cmd
@@ -47,7 +48,6 @@ func addSandboxFlags(cmd *cobra.Command, o *sandbox.Options) {
 	flags.StringVar(&o.Dir, "dir", "", "put the files into `DIR`, where they stay (default a temporary directory)")
 	flags.BoolVar(&o.Keep, "keep", false, "keep the temporary directory")
 	flags.StringVar(&o.Profile, "profile", sandbox.ProfileG1, "g1 (names in the CN) or g2 (names in the SAN)")
-	flags.DurationVar(&o.Duration, "duration", 0, "how long (default until Ctrl-C on a terminal, else 60s)")
 	flags.StringVar(&o.Daemon, "daemon", "", "`PATH` of spinecertd (default beside this program)")
 	complete(cmd, "profile", sandbox.ProfileG1, sandbox.ProfileG2)
 }
@@ -136,6 +136,7 @@ func newRehearseCmd(a *app) *cobra.Command {
 	}
 	addSandboxFlags(cmd, &o.Options)
 	flags := cmd.Flags()
+	flags.DurationVar(&o.Duration, "duration", sandbox.DefaultDuration, "how long; the rotations are spread over it")
 	flags.IntVar(&o.Rotations, "rotations", 0, "how many good rotations")
 	flags.IntVar(&o.Revocations, "revocations", 0, "how many revocations (not supported by this version)")
 	flags.StringVar(&o.Scenario, "scenario", "", "scenario to follow (not supported by this version)")

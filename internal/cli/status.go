@@ -73,6 +73,7 @@ func (r *statusResult) show(p *page) {
 
 func (r *statusResult) showSlots(p *page) {
 	var rows [][]string
+	var troubles []trouble
 	for i := range r.Slots {
 		s := &r.Slots[i]
 		generation, left := "", ""
@@ -86,23 +87,27 @@ func (r *statusResult) showSlots(p *page) {
 		if name == "" {
 			name = strings.Join(s.Names, " ")
 		}
-		rows = append(rows, []string{s.Name, s.Environment, s.State, generation, left, stamp(s.NotAfter.Time), name, s.LastError})
+		rows = append(rows, []string{s.Name, s.Environment, s.State, generation, left, stamp(s.NotAfter.Time), name})
+		troubles = append(troubles, trouble{s.Name, s.LastError, s.Hint})
 	}
-	section(p, []string{"SLOT", "ENVIRONMENT", "STATE", "GENERATION", "DAYS", "UNTIL", "NAME", "LAST ERROR"}, rows)
+	section(p, []string{"SLOT", "ENVIRONMENT", "STATE", "GENERATION", "DAYS", "UNTIL", "NAME"}, rows, troubles...)
 }
 
 func (r *statusResult) showTunnels(p *page) {
 	var rows [][]string
+	var troubles []trouble
 	for i := range r.Tunnels {
 		t := &r.Tunnels[i]
 		rows = append(rows, []string{t.Name, t.Direction, t.State, t.Slot, strings.Join(t.Listen, " "), t.Forward,
-			strconv.FormatInt(t.Connections, 10), strconv.FormatUint(t.Accepted, 10), strconv.FormatUint(t.Refused, 10), t.LastError})
+			strconv.FormatInt(t.Connections, 10), strconv.FormatUint(t.Accepted, 10), strconv.FormatUint(t.Refused, 10)})
+		troubles = append(troubles, trouble{name: t.Name, text: t.LastError})
 	}
-	section(p, []string{"TUNNEL", "DIRECTION", "STATE", "SLOT", "LISTEN", "FORWARD", "OPEN", "ACCEPTED", "REFUSED", "LAST ERROR"}, rows)
+	section(p, []string{"TUNNEL", "DIRECTION", "STATE", "SLOT", "LISTEN", "FORWARD", "OPEN", "ACCEPTED", "REFUSED"}, rows, troubles...)
 }
 
 func (r *statusResult) showEnvironments(p *page) {
 	var rows, lists [][]string
+	var troubles []trouble
 	for i := range r.Environments {
 		e := &r.Environments[i]
 		cas := fmt.Sprintf("%s, %s", count(e.Roots, "root"), count(e.SubCAs, "subCA"))
@@ -113,7 +118,8 @@ func (r *statusResult) showEnvironments(p *page) {
 		if !e.Ready {
 			state = "not ready"
 		}
-		rows = append(rows, []string{e.Name, state, e.Revocation, cas, count(len(e.CRLs), "CRL"), e.LastError})
+		rows = append(rows, []string{e.Name, state, e.Revocation, cas, count(len(e.CRLs), "CRL")})
+		troubles = append(troubles, trouble{e.Name, e.LastError, e.Hint})
 		for _, c := range e.CRLs {
 			next := stamp(c.NextUpdate)
 			if r.now.After(c.NextUpdate) {
@@ -122,7 +128,7 @@ func (r *statusResult) showEnvironments(p *page) {
 			lists = append(lists, []string{c.Issuer, e.Name, strconv.Itoa(c.Entries), stamp(c.ThisUpdate), next, c.Origin})
 		}
 	}
-	section(p, []string{"ENVIRONMENT", "STATE", "REVOCATION", "TRUST", "CRLS", "LAST ERROR"}, rows)
+	section(p, []string{"ENVIRONMENT", "STATE", "REVOCATION", "TRUST", "CRLS"}, rows, troubles...)
 	section(p, []string{"CRL OF", "ENVIRONMENT", "ENTRIES", "ISSUED", "NEXT UPDATE", "FROM"}, lists)
 }
 
@@ -140,11 +146,25 @@ func (r *statusResult) showConditions(p *page) {
 	}
 }
 
-// section writes a table below an empty line, or nothing if there are no rows.
-func section(p *page, header []string, rows [][]string) {
+// trouble is the last error of a row and the next action. It has lines of its
+// own: in a column it would make every row too wide for a terminal.
+type trouble struct{ name, text, hint string }
+
+// section writes a table below an empty line, and what is wrong with its rows, or
+// nothing if there are no rows.
+func section(p *page, header []string, rows [][]string, troubles ...trouble) {
 	if len(rows) == 0 {
 		return
 	}
 	p.blank()
 	p.table(header, rows)
+	for _, t := range troubles {
+		if t.text == "" {
+			continue
+		}
+		p.line("error of %s: %s", t.name, t.text)
+		if t.hint != "" {
+			p.line("hint for %s: %s", t.name, t.hint)
+		}
+	}
 }

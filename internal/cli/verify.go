@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"strconv"
@@ -228,6 +230,11 @@ func parseDate(s string) (time.Time, error) {
 // readChain reads the certificates of a file or of stdin, the leaf first.
 func (o *verifyOptions) readChain(result *verifyResult) ([]*x509.Certificate, error) {
 	in, err := readInput(o.target, o.stdin)
+	if errors.Is(err, fs.ErrNotExist) {
+		f := failed(codeUnreadable, err)
+		f.hint = "is the name right? ls -l " + quoted(o.target) + "; a peer is written HOST:PORT, without https://"
+		return nil, f
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -236,12 +243,18 @@ func (o *verifyOptions) readChain(result *verifyResult) ([]*x509.Certificate, er
 		// The certificates beside an encrypted key can be judged without it.
 		certs, certErr := pki.ParseCertificates(in.data)
 		if certErr != nil {
-			return nil, judged(codeMalformed, pki.WithFile(err, o.target))
+			f := judged(codeMalformed, pki.WithFile(err, o.target))
+			if needsPassword(err) {
+				f.hint = "verify asks for no password; take the certificates out: openssl pkcs12 -in " + quoted(o.target) + " -nokeys -out certificates.pem"
+			}
+			return nil, f
 		}
 		contents = &pki.Contents{Certificates: certs}
 	}
 	if len(contents.Certificates) == 0 {
-		return nil, judged(string(trust.NoCertificate), fmt.Errorf("read %q: there is no certificate in it", o.target))
+		f := judged(string(trust.NoCertificate), fmt.Errorf("read %q: there is no certificate in it", o.target))
+		f.hint = "name a file with the certificate; spinecert inspect " + quoted(o.target) + " says what this one holds"
+		return nil, f
 	}
 	chain, note := leafFirst(contents)
 	if note != "" {

@@ -122,7 +122,9 @@ func (r *verifyResult) hint(v *trust.VerifyError, o *verifyOptions) string {
 	case (reason == trust.NameMismatch || reason == trust.NotListed) && onFlags:
 		return "if this is the right peer, expect its name: --name " + quoted(firstName(r.Name.Value))
 	case (reason == trust.CRLUnavailable || reason == trust.NoCRLAddress) && onFlags:
-		return "add the CRL of the issuer with --crl, or accept without: --revocation prefer"
+		return "add the CRL of the issuer with --crl, in a file that is named as its address ends; or accept without: --revocation prefer"
+	case reason == trust.CRLUnavailable:
+		return "fetch that address into a file of the same name, and name the file in crl.files; or try --revocation prefer"
 	case reason == trust.UnknownIssuer && onFlags:
 		return "compare the issuer with the trust files: spinecert inspect " + quoted(o.trust[0])
 	}

@@ -25,6 +25,8 @@ func (r *reading) hostName(t text, what string) {
 	hint := ""
 	if lower := strings.TrimSuffix(strings.ToLower(t.text), "."); lower != t.text && validHost(lower) {
 		hint = "write " + lower
+	} else if strings.ContainsAny(t.text, "/:") {
+		hint = "write the name alone, without scheme, port and path"
 	}
 	r.fail(t.place, "must be "+what+t.not(t.text), hint)
 }
@@ -55,7 +57,7 @@ func (r *reading) forward(t text) Address {
 	number, ok := portNumber(port)
 	switch {
 	case err != nil || host == "":
-		r.fail(t.place, "must be HOST:PORT or unix:/path"+t.not(t.text), "an IPv6 address stands in brackets: [2001:db8::1]:443")
+		r.fail(t.place, "must be HOST:PORT or unix:/path"+t.not(t.text), "write host and port alone, such as 127.0.0.1:8080; an IPv6 address stands in brackets: [2001:db8::1]:443")
 	case !ok || number == 0:
 		r.fail(t.place, "must have a port from 1 to 65535"+t.not(t.text), "")
 	default:

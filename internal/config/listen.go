@@ -74,7 +74,7 @@ func (r *reading) listenTCP(t text) (netip.AddrPort, string) {
 	}
 	switch {
 	case err != nil:
-		r.fail(t.place, "must be HOST:PORT or unix:/path"+t.not(t.text), "an IPv6 address stands in brackets: [::1]:4430")
+		r.fail(t.place, "must be HOST:PORT or unix:/path"+t.not(t.text), "write for example 127.0.0.1:4430 or 0.0.0.0:4430; an IPv6 address stands in brackets: [::1]:4430")
 	case !address:
 		r.fail(t.place, "must begin with an address of this host"+t.not(t.text), "write 127.0.0.1, [::1], 0.0.0.0 or an address of this host")
 	case !ok:

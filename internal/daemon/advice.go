@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"os/user"
 	"syscall"
 
 	"github.com/spinecert/spinecert/pki"
@@ -22,8 +23,11 @@ func (a advised) Hint() string { return a.hint }
 
 // adviseListen says what to do about an address that cannot be listened on.
 func adviseListen(err error) error {
+	var group user.UnknownGroupError
 	hint := "see who has the address with ss -lntxp; stop that program, or name another address"
 	switch {
+	case errors.As(err, &group):
+		hint = "make the group first (groupadd), or name another"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		hint = "the address is none of this host; ip address lists those that are"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
@@ -46,7 +50,7 @@ func advice(r *rotate.Refusal) string {
 	case "too_large":
 		return "is it the right file? What is read has at most 1 MiB, a CRL at most crl.max_size"
 	case "source_incoherent":
-		return "write the file anew, whole; it is taken by itself"
+		return "put the whole file there, of the right kind; it is taken by itself (spinecert inspect FILE says what it holds)"
 	case "malformed":
 		return "spinecert inspect FILE says what a file holds"
 	}

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -53,6 +55,54 @@ type audit struct {
 
 func newAudit(dir string, limit int64) *audit {
 	return &audit{path: filepath.Join(dir, "audit.jsonl"), max: limit, lost: func() {}}
+}
+
+// keepAudit hands a line to the goroutine that writes the audit file. Log and
+// disk do not wait for each other.
+func (d *Daemon) keepAudit(l auditLine) {
+	select {
+	case d.lines <- l:
+	default:
+		d.metrics.lostEvents.Inc()
+	}
+}
+
+// writeAudit writes the audit file until ctx ends and nothing waits any more. It
+// flushes when no other line waits: thousands of slots that rotate at once must
+// not wait for the disk thousands of times.
+func (d *Daemon) writeAudit(ctx context.Context) {
+	retry := time.NewTicker(5 * time.Second)
+	defer retry.Stop()
+	keep := func(l auditLine) {
+		d.toldAudit(d.audit.add(l))
+		if len(d.lines) == 0 {
+			d.toldAudit(d.audit.flush())
+		}
+	}
+	for {
+		select {
+		case l := <-d.lines:
+			keep(l)
+		case <-retry.C:
+			d.toldAudit(d.audit.flush())
+		case <-ctx.Done():
+			for {
+				select {
+				case l := <-d.lines:
+					keep(l)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+func (d *Daemon) toldAudit(err error) {
+	if err != nil {
+		d.record1("state_unwritable", slog.LevelError, "state directory takes no audit lines; they wait in memory", slog.String("error", err.Error()),
+			slog.String("hint", "make room, or give the directory back to the daemon's user"))
+	}
 }
 
 // add appends a line, which is on disk after the next flush. The error is told

@@ -47,9 +47,10 @@ type Daemon struct {
 	keeper  *rotate.Keeper
 	gate    *tunnel.Gate
 	audit   *audit
-	events  chan func()
-	beat    atomic.Int64 // when the run loop turned last: nanoseconds since started, which no step of the clock changes
-	staged  atomic.Bool  // READY was said
+	events  chan func()    // for the log
+	lines   chan auditLine // for the audit file
+	beat    atomic.Int64   // when the run loop turned last: nanoseconds since started, which no step of the clock changes
+	staged  atomic.Bool    // READY was said
 	ready   chan struct{}
 	reloads sync.Mutex // held by a reload; one at a time
 	denied  refusals   // bounds the lines on what was forbidden
@@ -113,7 +114,7 @@ func newDaemon(o Options, c *config.Config) *Daemon {
 	d := &Daemon{
 		version: o.Version, file: c.File, started: time.Now(), uid: os.Getuid(), pid: os.Getpid(),
 		level: &slog.LevelVar{}, metrics: newMetrics(o.Version), gate: tunnel.NewGate(gateLimits(c.Limits)),
-		audit: newAudit(c.State.Directory, c.State.AuditMax), events: make(chan func(), maxEvents),
+		audit: newAudit(c.State.Directory, c.State.AuditMax), events: make(chan func(), maxEvents), lines: make(chan auditLine, maxUnwritten),
 		ready: make(chan struct{}, 1), hangups: make(chan os.Signal, 1), config: c, loaded: time.Now(),
 	}
 	d.log = newLog(o.Log, c, d.level)
@@ -134,10 +135,11 @@ func newLog(w io.Writer, c *config.Config, level *slog.LevelVar) *slog.Logger {
 
 // run starts everything in order and stops it in the reverse one.
 func (d *Daemon) run(ctx context.Context) error {
-	// Log and run loop outlive ctx: what happens while draining is told too.
+	// Log, audit and run loop outlive ctx: what happens while draining is told too.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	var group errgroup.Group
 	group.Go(func() error { d.writeEvents(background); return nil })
+	group.Go(func() error { d.writeAudit(background); return nil })
 	group.Go(func() error { _ = d.keeper.Run(background); return nil })
 	defer func() {
 		stopBackground()

@@ -12,11 +12,11 @@ import (
 	"github.com/spinecert/spinecert/rotate"
 )
 
-// maxEvents is how many events may wait for log and disk. A log that hangs must
-// not hold up a rotation or a handshake: what is over is counted and given up.
+// maxEvents is how many events may wait for the log. A log that hangs must not
+// hold up a rotation or a handshake: what is over is counted and given up.
 const maxEvents = 4096
 
-// post hands work to the goroutine that writes log and audit.
+// post hands work to the goroutine that writes the log.
 func (d *Daemon) post(work func()) {
 	select {
 	case d.events <- work:
@@ -25,42 +25,22 @@ func (d *Daemon) post(work func()) {
 	}
 }
 
-// writeEvents writes log and audit until ctx ends and nothing waits any more.
+// writeEvents writes the log until ctx ends and nothing waits any more.
 func (d *Daemon) writeEvents(ctx context.Context) {
-	retry := time.NewTicker(5 * time.Second)
-	defer retry.Stop()
 	for {
 		select {
 		case work := <-d.events:
 			work()
-			if len(d.events) == 0 {
-				d.told(d.audit.flush())
-			}
-		case <-retry.C:
-			d.told(d.audit.flush())
 		case <-ctx.Done():
 			for {
 				select {
 				case work := <-d.events:
 					work()
 				default:
-					d.told(d.audit.flush())
 					return
 				}
 			}
 		}
-	}
-}
-
-// keepAudit adds a line to the audit file. It is for the goroutine that writes,
-// which flushes when nothing else waits: thousands of slots that rotate at once
-// must not wait for the disk thousands of times.
-func (d *Daemon) keepAudit(l auditLine) { d.told(d.audit.add(l)) }
-
-func (d *Daemon) told(err error) {
-	if err != nil {
-		d.log.Error("state directory takes no audit lines; they wait in memory", slog.String("event", "state_unwritable"), slog.String("error", err.Error()),
-			slog.String("hint", "make room, or give the directory back to the daemon's user"))
 	}
 }
 
@@ -81,10 +61,25 @@ func (d *Daemon) onRotate(e rotate.Event) {
 	case rotate.EventWatchLost, rotate.EventOverflow:
 		d.metrics.watchLost.WithLabelValues(e.Reason).Inc()
 	}
+	if e.Kind != rotate.EventPending && e.Kind != rotate.EventTrustPending {
+		d.keepAudit(d.auditOf(e))
+	}
 	d.post(func() { d.record(e) })
 }
 
-// record writes one event of rotate to log and audit.
+// auditOf returns the audit line of an event of rotate.
+func (d *Daemon) auditOf(e rotate.Event) auditLine {
+	line := auditLine{Time: e.Time, Event: string(e.Kind), Slot: e.Slot, Reason: e.Reason, Actor: actor{UID: d.uid, PID: d.pid, Via: "files"}}
+	if e.To != nil {
+		line.To, line.Digest = e.To.Number, e.To.Digest()
+	}
+	if e.From != nil {
+		line.From = e.From.Number
+	}
+	return line
+}
+
+// record writes one event of rotate to the log.
 func (d *Daemon) record(e rotate.Event) {
 	level, text := slog.LevelWarn, ""
 	attrs := []slog.Attr{slog.String("event", string(e.Kind))}
@@ -94,17 +89,12 @@ func (d *Daemon) record(e rotate.Event) {
 	if e.Environment != "" {
 		attrs = append(attrs, slog.String("environment", e.Environment))
 	}
-	line := auditLine{Time: e.Time, Event: string(e.Kind), Slot: e.Slot, Reason: e.Reason, Actor: actor{UID: d.uid, PID: d.pid, Via: "files"}}
 	switch e.Kind {
 	case rotate.EventRotated:
 		level, text = slog.LevelInfo, "slot serves a new generation"
 		leaf := e.To.Identity.Leaf()
 		attrs = append(attrs, slog.Uint64("generation", e.To.Number), slog.String("serial", leaf.SerialNumber.Text(16)),
 			slog.String("sha256", pki.Fingerprint(leaf)), slog.Time("not_after", e.To.NotAfter), slog.Duration("latency", e.Latency))
-		line.To, line.Digest = e.To.Number, e.To.Digest()
-		if e.From != nil {
-			line.From = e.From.Number
-		}
 	case rotate.EventTrustChanged:
 		level, text = slog.LevelInfo, "environment has a new trust state"
 		b := e.Trust.Bundle()
@@ -134,9 +124,6 @@ func (d *Daemon) record(e rotate.Event) {
 		}
 	}
 	d.log.LogAttrs(context.Background(), level, text, attrs...)
-	if e.Kind != rotate.EventPending && e.Kind != rotate.EventTrustPending {
-		d.keepAudit(line)
-	}
 }
 
 // observer turns what one tunnel tells into counts and log lines.

@@ -15,7 +15,7 @@ import (
 // however it ends.
 func lockState(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make state directory %q: %w", dir, errors.Unwrap(err))
+		return nil, advised{fmt.Errorf("make state directory %q: %w", dir, errors.Unwrap(err)), "make it, mode 0700, and give it to the user that the daemon runs as"}
 	}
 	path := filepath.Join(dir, ".lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
@@ -26,7 +26,8 @@ func lockState(dir string) (*os.File, error) {
 		holder := make([]byte, 32)
 		n, _ := f.ReadAt(holder, 0) // the pid is a courtesy; the lock is what counts
 		_ = f.Close()
-		return nil, fmt.Errorf("lock state directory %q: held by process %s: another daemon runs on it", dir, strings.TrimSpace(string(holder[:n])))
+		return nil, advised{fmt.Errorf("lock state directory %q: held by process %s: another daemon runs on it", dir, strings.TrimSpace(string(holder[:n]))),
+			"stop that one first, or give this one a state.directory of its own"}
 	}
 	// A full disk must not keep the daemon from starting: the lock holds without the pid.
 	if f.Truncate(0) == nil {

@@ -314,7 +314,7 @@ func (d *Daemon) recordReload(who actor, text string, err error) {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
 	d.record1("reload", level, text, attrs...)
-	d.post(func() { d.keepAudit(auditLine{Time: time.Now(), Event: "reload", Reason: reason, Actor: who}) })
+	d.keepAudit(auditLine{Time: time.Now(), Event: "reload", Reason: reason, Actor: who})
 }
 
 func (d *Daemon) forgetSeries(old, next *config.Config) {

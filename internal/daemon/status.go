@@ -194,7 +194,7 @@ func (d *Daemon) forbidden(c admin.Caller, action string) {
 	d.record1("forbidden", slog.LevelWarn, "a user who is not one of admin.writers tried to change something",
 		slog.String("action", action), slog.Int("uid", c.UID), slog.Int("pid", c.PID))
 	line := auditLine{Time: now, Event: "forbidden", Reason: action, Actor: actor{UID: c.UID, PID: c.PID, Via: "socket"}}
-	d.post(func() { d.keepAudit(line) })
+	d.keepAudit(line)
 }
 
 func (d *Daemon) rotateNow(ctx context.Context, c admin.Caller, r admin.RotateRequest) (admin.RotateResult, error) {
@@ -219,7 +219,7 @@ func (d *Daemon) rotateNow(ctx context.Context, c admin.Caller, r admin.RotateRe
 		line.To, line.Digest = after.Generation.Number, after.Generation.Digest()
 		result.Rotated = before == nil || before.Generation.Digest() != after.Generation.Digest()
 	}
-	d.post(func() { d.keepAudit(line) })
+	d.keepAudit(line)
 	var refusal *rotate.Refusal
 	switch {
 	case errors.As(err, &refusal):

@@ -32,16 +32,16 @@ type client struct {
 	every time.Duration
 }
 
-// crew is the load: about 125 requests a second, of which 12 with a full
+// crew is the load: about 105 requests a second, of which 7 with a full
 // handshake on both legs. An RSA-2048 signature takes a millisecond of a core,
 // and the daemon is to be measured, not starved.
 func crew(resuming, unix, full endpoint) []client {
 	return []client{
 		{keepAlive, resuming, 25 * time.Millisecond},
 		{keepAlive, unix, 25 * time.Millisecond},
-		{resumed, resuming, 60 * time.Millisecond},
-		{resumed, unix, 60 * time.Millisecond},
-		{fresh, full, 80 * time.Millisecond},
+		{resumed, resuming, 100 * time.Millisecond},
+		{resumed, unix, 100 * time.Millisecond},
+		{fresh, full, 150 * time.Millisecond},
 	}
 }
 

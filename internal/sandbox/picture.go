@@ -89,17 +89,23 @@ func (p *picture) run(ctx context.Context) {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	var seen status
 	var last books
 	began := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
-			p.draw(p.lines(status{}, last, time.Since(began)))
+			// What stays on the terminal. Elsewhere it would follow a line that says the same.
+			if p.live || time.Since(began) > time.Second {
+				p.draw(p.lines(seen, last, time.Since(began)))
+			}
 			return
 		case now := <-tick.C:
-			s, _ := p.stage.daemon.status(ctx) // a picture without generations says it
+			if s, err := p.stage.daemon.status(ctx); err == nil || ctx.Err() == nil {
+				seen = s // a picture without generations says that there is no answer
+			}
 			total, _ := p.tally.totals()
-			p.draw(p.lines(s, last, now.Sub(began)))
+			p.draw(p.lines(seen, last, now.Sub(began)))
 			last, began = total, now
 		}
 	}
@@ -109,9 +115,9 @@ func (p *picture) run(ctx context.Context) {
 func (p *picture) lines(s status, last books, since time.Duration) []string {
 	total, causes := p.tally.totals()
 	rate := float64(total.Requests-last.Requests) / max(since.Seconds(), 0.001)
-	latency := "none yet"
+	latency := ""
 	if d, ok := p.tally.last(); ok {
-		latency = fmt.Sprintf("%.1f ms (p99 %.1f ms)", milliseconds(d), p.tally.latency().P99)
+		latency = fmt.Sprintf("  last served after %.1f ms (p99 %.1f)", milliseconds(d), p.tally.latency().P99)
 	}
 	generations := make([]string, 0, len(s.Slots))
 	for _, slot := range s.Slots {
@@ -119,7 +125,7 @@ func (p *picture) lines(s status, last books, since time.Duration) []string {
 	}
 	lines := []string{
 		fmt.Sprintf("requests %d (%.0f/s)  failed %d  connections %d  resumed %d", total.Requests, rate, total.Failed, total.Connections, total.Resumed),
-		fmt.Sprintf("rotations %d  refused %d  broken served %d  last served after %s", p.tally.rotations(), p.tally.refusals(), total.BrokenServed, latency),
+		fmt.Sprintf("rotations %d  refused %d  broken served %d%s", p.tally.rotations(), p.tally.refusals(), total.BrokenServed, latency),
 	}
 	if len(generations) > 0 {
 		lines = append(lines, "generations: "+strings.Join(generations, ", "))
