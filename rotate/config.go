@@ -101,6 +101,9 @@ func (p Plan) Check() error {
 		if err := checkAbsolute(slices.Concat(e.Trust, e.CRLs)); err != nil {
 			errs = append(errs, fmt.Errorf("environment %q: %w", e.Name, err))
 		}
+		if err := checkTimes(e.Poll, e.Settle); err != nil {
+			errs = append(errs, fmt.Errorf("environment %q: %w", e.Name, err))
+		}
 	}
 	slots := map[string]bool{}
 	for _, s := range p.Slots {
@@ -114,6 +117,9 @@ func (p Plan) Check() error {
 		if err := s.Files.check(); err != nil {
 			errs = append(errs, fmt.Errorf("slot %q: %w", s.Name, err))
 		}
+		if err := checkTimes(s.Poll, s.Settle); err != nil {
+			errs = append(errs, fmt.Errorf("slot %q: %w", s.Name, err))
+		}
 		for _, rule := range s.Allow {
 			if err := CheckRule(rule); err != nil {
 				errs = append(errs, fmt.Errorf("slot %q: %w", s.Name, err))
@@ -121,6 +127,18 @@ func (p Plan) Check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// longest bounds the times of a plan, so that no sum of them overflows.
+const longest = 365 * 24 * time.Hour
+
+func checkTimes(times ...time.Duration) error {
+	for _, t := range times {
+		if t < 0 || t > longest {
+			return fmt.Errorf("poll or settle of %s is not between 0 and a year", t)
+		}
+	}
+	return nil
 }
 
 // CheckRule returns an error unless rule is a guard rule that can be allowed.

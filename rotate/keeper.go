@@ -80,7 +80,7 @@ func New(o Options) *Keeper {
 	if o.Beat == nil {
 		o.Beat = func() {}
 	}
-	if o.Workers == 0 {
+	if o.Workers <= 0 {
 		o.Workers = 4 * runtime.GOMAXPROCS(0)
 	}
 	k := &Keeper{

@@ -98,6 +98,8 @@ func (k *Keeper) applySlots(plan Plan) []chan *Refusal {
 			s.env = env
 			if state := env.state.Load(); state != nil {
 				s.trustChanged(state, time.Now()) // peers are judged by it at once, whatever becomes of our files
+			} else {
+				s.withdraw() // rather nothing than peers of the environment it has left
 			}
 		}
 		s.judged = nil

@@ -197,6 +197,13 @@ func (s *Slot) trustChanged(state *trust.State, now time.Time) {
 	}
 }
 
+// withdraw has the slot serve nothing until its environment has trust.
+func (s *Slot) withdraw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.snapshot.Store(nil)
+}
+
 // renewTickets renews session ticket keys that are a day old.
 func (s *Slot) renewTickets(now time.Time) {
 	s.mu.Lock()

@@ -18,6 +18,7 @@ import (
 type watcher struct {
 	notify *fsnotify.Watcher
 	mark   func(*unit)
+	stat   func(dir string) (inode, error) // inodeOf, but in tests
 
 	mu    sync.Mutex
 	dirs  map[string]*watchedDir
@@ -35,7 +36,7 @@ type inode struct{ dev, ino uint64 }
 
 // newBlindWatcher returns a watcher that sees nothing.
 func newBlindWatcher(mark func(*unit)) *watcher {
-	return &watcher{mark: mark, dirs: map[string]*watchedDir{}, units: map[*unit][]place{}}
+	return &watcher{mark: mark, stat: inodeOf, dirs: map[string]*watchedDir{}, units: map[*unit][]place{}}
 }
 
 func newWatcher(mark func(*unit)) (*watcher, error) {
@@ -48,12 +49,20 @@ func newWatcher(mark func(*unit)) (*watcher, error) {
 // set makes u depend on exactly these places. The error says which directory
 // cannot be watched; all others are.
 func (w *watcher) set(u *unit, places []place) error {
+	// Without the lock: a file system that does not answer must not hold up those
+	// whose files are elsewhere.
+	inodes := map[string]inode{}
+	for _, p := range places {
+		if _, ok := inodes[p.dir]; !ok {
+			inodes[p.dir], _ = w.stat(p.dir) // zero: there is none
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	old := w.units[u]
 	var errs []error
 	for _, p := range places {
-		if err := w.add(u, p); err != nil {
+		if err := w.add(u, p, inodes[p.dir]); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -68,12 +77,8 @@ func (w *watcher) set(u *unit, places []place) error {
 	return errors.Join(errs...)
 }
 
-func (w *watcher) add(u *unit, p place) error {
+func (w *watcher) add(u *unit, p place, id inode) error {
 	d := w.dirs[p.dir]
-	id, err := inodeOf(p.dir)
-	if err != nil {
-		id = inode{}
-	}
 	switch {
 	case d == nil:
 		d = &watchedDir{names: map[string]map[*unit]int{}}

@@ -17,6 +17,11 @@ import (
 // maxRequest bounds the body of a request.
 const maxRequest = 1 << 20
 
+// writeTimeout is for the slowest request, a reload that waits for files that do
+// not answer, and its answer: whoever may only read must not collect descriptors
+// of the daemon by not reading.
+const writeTimeout = 3 * time.Minute
+
 // Caller is who is on the other side of the socket, told by the kernel.
 type Caller struct {
 	UID int
@@ -56,6 +61,7 @@ func NewServer(b Backend) *http.Server {
 		Handler:           identified(mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      writeTimeout,
 		MaxHeaderBytes:    16 << 10,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			caller, err := peer(c)

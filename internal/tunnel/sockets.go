@@ -21,17 +21,18 @@ type sockets struct {
 
 // socket is one listening socket and its accept loop.
 type socket struct {
-	listen listen
-	ln     net.Listener
-	file   fileID // of a unix socket that is ours to remove
-	owner  atomic.Pointer[Tunnel]
-	claim  *Pending      // who gets it next; guarded by sockets.mu
-	runs   bool          // the accept loop was started; guarded by sockets.mu
-	stop   chan struct{} // closed with the socket
+	address string // for events; the accept loop reads it, so it does not change
+	listen  listen // guarded by sockets.mu
+	ln      net.Listener
+	file    fileID // of a unix socket that is ours to remove
+	owner   atomic.Pointer[Tunnel]
+	claim   *Pending      // who gets it next; guarded by sockets.mu
+	runs    bool          // the accept loop was started; guarded by sockets.mu
+	stop    chan struct{} // closed with the socket
 }
 
 func newSocket(l listen, ln net.Listener) *socket {
-	s := &socket{listen: l, ln: ln, stop: make(chan struct{})}
+	s := &socket{address: l.Address, listen: l, ln: ln, stop: make(chan struct{})}
 	if l.Network == "unix" && l.File == nil {
 		s.file, _ = identify(l.Address)
 	}
@@ -126,7 +127,7 @@ func (s *socket) accept() {
 		owner := s.owner.Load()
 		if err != nil {
 			if pause == 0 {
-				owner.observer.trouble(Trouble{Kind: TroubleAccept, Address: s.listen.Address, Err: err})
+				owner.observer.trouble(Trouble{Kind: TroubleAccept, Address: s.address, Err: err})
 			}
 			pause = min(max(2*pause, acceptPauseFirst), acceptPauseLongest)
 			if !s.sleep(pause) {
@@ -136,7 +137,7 @@ func (s *socket) accept() {
 		}
 		if pause > 0 {
 			pause = 0
-			owner.observer.trouble(Trouble{Kind: TroubleAccept, Address: s.listen.Address})
+			owner.observer.trouble(Trouble{Kind: TroubleAccept, Address: s.address})
 		}
 		if st, ok := c.(stream); ok {
 			owner.accept(st)
