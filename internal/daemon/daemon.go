@@ -212,7 +212,7 @@ func (d *Daemon) startTunnels(ctx context.Context) error {
 	d.stage(ctx, d.config)
 	if ctx.Err() != nil {
 		abort(prepared)
-		return nil // asked to stop meanwhile
+		return nil //nolint:nilerr // asked to stop meanwhile, which is no failure
 	}
 	return d.commit(d.config, prepared)
 }
