@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -191,5 +192,17 @@ func TestLookup(t *testing.T) {
 	c.Warnings()[0].Message = "changed"
 	if c.Warnings()[0].Message == "changed" {
 		t.Error("a caller can change the warnings")
+	}
+}
+
+// A FIFO once held up a reload, and every reload after it, until somebody wrote to it.
+func TestLoadDoesNotWaitForAFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spinecert.yaml")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Load(path)
+	if err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("Load of a FIFO: %v", err)
 	}
 }

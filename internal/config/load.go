@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
@@ -29,11 +30,17 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
-	f, err := os.Open(path)
+	// Without O_NONBLOCK a FIFO would hold up a start or a reload until somebody writes to it.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, unreadable(path, err)
+	} else if !info.Mode().IsRegular() {
+		return nil, unreadable(path, errors.New("not a regular file"))
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, unreadable(path, err)
