@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("BIN", env.WorkDir)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": scriptExits, "json": scriptJSON, "oneline": scriptOneLine},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": scriptExits, "json": scriptJSON, "oneline": scriptOneLine, "modes": scriptModes},
 	})
 }
 
@@ -106,6 +106,20 @@ func encryptedKeyPEM() []byte {
 func scriptOneLine(ts *testscript.TestScript, _ bool, _ []string) {
 	if out := ts.ReadFile("stdout"); strings.Count(out, "\n") != 1 || !strings.HasSuffix(out, "\n") {
 		ts.Fatalf("stdout has %d lines", strings.Count(out, "\n"))
+	}
+}
+
+// scriptModes wants files to have modes: modes dir drwx------ dir/key.pem -rw-------
+func scriptModes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 || len(args)%2 != 0 {
+		ts.Fatalf("usage: modes FILE MODE...")
+	}
+	for ; len(args) > 0; args = args[2:] {
+		info, err := os.Lstat(ts.MkAbs(args[0]))
+		ts.Check(err)
+		if got := info.Mode().String(); got != args[1] {
+			ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
+		}
 	}
 }
 
