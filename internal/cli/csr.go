@@ -211,6 +211,8 @@ func (r *csrResult) show(p *page) {
 		}
 		p.line("  %s  (%s)", to, d.For)
 	}
+	p.line("and then take the answer back, in whatever form it comes:")
+	p.line("  spinecert import ANSWER --key %s --out NEW-DIR --trust FILE", quoted(r.Files.Key))
 	if r.Mail == nil {
 		return
 	}

@@ -154,6 +154,8 @@ func writeScriptPKI(t *testing.T, dir string) {
 	past := time.Now().Add(-48 * time.Hour)
 	expired := sub.Issue(t, testpki.DNS("old.thirdparty.nhs.uk"), testpki.Validity(past.Add(-time.Hour), past))
 	put("expired.pem", 0o644, expired.FullChainPEM())
+	put("expiredkey.pem", 0o600, expired.KeyPEM())
+	put("letter.txt", 0o644, []byte("Dear all,\r\n\r\n> "), bytes.ReplaceAll(leaf.CertPEM(), []byte("\n"), []byte("\r\n> ")), []byte("\r\nregards\r\n"))
 	put("sha1.pem", 0o644, sub.Issue(t, testpki.DNS("sha1.thirdparty.nhs.uk"), testpki.SHA1()).CertPEM())
 	hostile := sub.Issue(t, testpki.Name("evil\x1b[31m\naccepted\u202e"), testpki.NoSAN())
 	put("hostile.pem", 0o644, hostile.FullChainPEM())
