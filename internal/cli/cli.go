@@ -73,7 +73,7 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVar(&a.global.output, "output", outputText, "text or json")
 	flags.DurationVar(&a.global.timeout, "timeout", 0, "how long to wait for daemon or peer (default 10s, or 30s for rotate and reload)")
 	complete(root, "output", outputText, outputJSON)
-	root.AddCommand(newCSRCmd(a), newImportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newRotateCmd(a), newReloadCmd(a),
+	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newRotateCmd(a), newReloadCmd(a),
 		newConfigCmd(a), newSandboxCmd(a), newCompletionCmd(a), newVersionCmd(a))
 	root.SetHelpCommand(newHelpCmd())
 	return root
@@ -136,7 +136,7 @@ func markLater(cmd *cobra.Command, name string) {
 
 // laterCommands are those of the contract that this version has not.
 func laterCommands() []string {
-	return []string{"csr list", "csr show", "csr cancel", "export", "check", "doctor", "rollback", "deliver", "services", "state", "trust", "alerts", "upgrade", "config systemd"}
+	return []string{"csr list", "csr show", "csr cancel", "check", "doctor", "rollback", "deliver", "services", "state", "trust", "alerts", "upgrade", "config systemd"}
 }
 
 // needCommand is what a command does that only holds others.

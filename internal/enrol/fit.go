@@ -224,9 +224,7 @@ func (f *Fitted) leftOut(a *Answer, leaf Piece, path []*x509.Certificate) {
 		}
 		f.Notes = append(f.Notes, fmt.Sprintf("not needed and left out: %s in %s", describe(c), p.Where))
 	}
-	for _, p := range a.Problems {
-		f.Notes = append(f.Notes, fmt.Sprintf("passed over %s: %v", p.Where, p.Err))
-	}
+	f.Notes = append(f.Notes, a.Passed()...)
 	for _, k := range a.Keys {
 		if samePublic(k.Public(), leaf.Certificate.PublicKey) {
 			f.Notes = append(f.Notes, "the answer holds the private key: if it came by mail, others may have it, and a new request is needed")
