@@ -19,10 +19,14 @@ func encoder() *pkcs12.Encoder { return pkcs12.Modern2023.WithIterations(storeIt
 // empty password is refused: many readers do not take it, and a key would be as
 // good as in the clear.
 func EncodePKCS12(id *Identity, password []byte) ([]byte, error) {
+	return encodePKCS12(encoder(), id, password)
+}
+
+func encodePKCS12(e *pkcs12.Encoder, id *Identity, password []byte) ([]byte, error) {
 	if len(password) == 0 {
 		return nil, noPassword()
 	}
-	data, err := encoder().Encode(id.signer, id.leaf, id.chain, string(password))
+	data, err := e.Encode(id.signer, id.leaf, id.chain, string(password))
 	if err != nil { // the cause may be about the key
 		return nil, refusal(partPKCS12, "cannot be written: the password may hold a character that PKCS#12 has not").
 			advise("use letters, digits and common punctuation in the password")
@@ -33,13 +37,17 @@ func EncodePKCS12(id *Identity, password []byte) ([]byte, error) {
 // EncodeTrustStore returns CA certificates as a PKCS#12 file that Java reads as a
 // trust store. There must be a password and at least one certificate.
 func EncodeTrustStore(certs []*x509.Certificate, password []byte) ([]byte, error) {
+	return encodeTrustStore(encoder(), certs, password)
+}
+
+func encodeTrustStore(e *pkcs12.Encoder, certs []*x509.Certificate, password []byte) ([]byte, error) {
 	if len(password) == 0 {
 		return nil, noPassword()
 	}
 	if len(certs) == 0 {
 		return nil, incoherent(partPKCS12, "there is no certificate to write")
 	}
-	data, err := encoder().EncodeTrustStore(certs, string(password))
+	data, err := e.EncodeTrustStore(certs, string(password))
 	if err != nil {
 		return nil, refusal(partPKCS12, "cannot be written: the password may hold a character that PKCS#12 has not").
 			advise("use letters, digits and common punctuation in the password")
