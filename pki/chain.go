@@ -52,6 +52,10 @@ func isRoot(c *x509.Certificate) bool {
 	return bytes.Equal(c.RawSubject, c.RawIssuer) && signed(c, c)
 }
 
+// IssuedBy reports whether ca is named as the issuer of c and signed it. It judges
+// neither: not their dates, nor whether ca may issue. A root is issued by itself.
+func IssuedBy(c, ca *x509.Certificate) bool { return signed(ca, c) }
+
 // signed reports whether ca is named as the issuer of c and its key made the
 // signature of c. Names are compared as raw DER (SPINE.md, 3). It is not
 // CheckSignatureFrom, which judges: SHA-1, key usage and the cA bit are the

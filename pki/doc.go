@@ -7,6 +7,12 @@
 //	id, err := pki.NewIdentity(certs, key)
 //	config := &tls.Config{Certificates: []tls.Certificate{*id.TLS()}}
 //
+// It also makes keys and certificate requests, and judges the names in them by
+// the rules of Spine:
+//
+//	key, err := pki.GenerateKey(pki.RSA2048)
+//	csr, err := pki.NewRequest(key, "pcs.thirdparty.nhs.uk")
+//
 // The package is pure: it opens no file and knows no time. It says nothing of
 // validity or trust either: an expired certificate of an unknown CA makes a fine
 // identity. Judgement is the business of package trust.
@@ -24,6 +30,7 @@
 // have a hint, which [Hint] finds. Those that a writer still at work explains
 // (an empty or half-written file, a key that arrives before its certificate)
 // match [ErrIncoherent] with errors.Is, so that a caller can look again later.
+// A name that breaks a rule is a [*NameError].
 // No error holds a password or anything of the content of a key.
 //
 // # Concurrency

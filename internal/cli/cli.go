@@ -53,8 +53,8 @@ func Main(ctx context.Context, version string, args []string, stdin io.Reader, s
 func newRootCmd(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "spinecert",
-		Short: "NHS Spine identities: inspect, verify, rotate",
-		Long: "spinecert says what certificates are, judges them against the trust of Spine, and talks to the daemon spinecertd.\n\n" +
+		Short: "NHS Spine identities: request, inspect, verify, rotate",
+		Long: "spinecert makes requests, says what certificates are, judges them against the trust of Spine, and talks to the daemon spinecertd.\n\n" +
 			"Exit status: 0 done, 1 could not be done or examined, 2 usage or configuration, 3 examined and judged bad.",
 		SilenceErrors: true, SilenceUsage: true,
 		Args: cobra.ArbitraryArgs,
@@ -73,7 +73,7 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVar(&a.global.output, "output", outputText, "text or json")
 	flags.DurationVar(&a.global.timeout, "timeout", 0, "how long to wait for daemon or peer (default 10s, or 30s for rotate and reload)")
 	complete(root, "output", outputText, outputJSON)
-	root.AddCommand(newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newRotateCmd(a), newReloadCmd(a),
+	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newRotateCmd(a), newReloadCmd(a),
 		newConfigCmd(a), newSandboxCmd(a), newCompletionCmd(a), newVersionCmd(a))
 	root.SetHelpCommand(newHelpCmd())
 	return root
@@ -117,6 +117,16 @@ const annotationLater = "later:"
 // later adds a flag that is refused, and that no help shows.
 func later(cmd *cobra.Command, name string) {
 	cmd.Flags().Bool(name, false, "")
+	markLater(cmd, name)
+}
+
+// laterValue is later for a flag that takes a value.
+func laterValue(cmd *cobra.Command, name string) {
+	cmd.Flags().String(name, "", "")
+	markLater(cmd, name)
+}
+
+func markLater(cmd *cobra.Command, name string) {
 	_ = cmd.Flags().MarkHidden(name) // it exists
 	if cmd.Annotations == nil {
 		cmd.Annotations = map[string]string{}
@@ -126,7 +136,7 @@ func later(cmd *cobra.Command, name string) {
 
 // laterCommands are those of the contract that this version has not.
 func laterCommands() []string {
-	return []string{"csr", "import", "export", "check", "doctor", "rollback", "deliver", "services", "state", "trust", "alerts", "upgrade", "config systemd"}
+	return []string{"csr list", "csr show", "csr cancel", "check", "doctor", "rollback", "deliver", "services", "state", "trust", "alerts", "upgrade", "config systemd"}
 }
 
 // needCommand is what a command does that only holds others.

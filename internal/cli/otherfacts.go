@@ -47,7 +47,7 @@ type requestFacts struct {
 func describeRequest(r *x509.CertificateRequest) requestFacts {
 	f := requestFacts{Subject: r.Subject.String(), Names: list(r.DNSNames), Key: pki.DescribeKey(r.PublicKey),
 		KeySHA256: pki.KeyFingerprint(r.PublicKey), Signature: "good"}
-	f.ID = f.KeySHA256[:min(16, len(f.KeySHA256))]
+	f.ID = pki.RequestID(r.PublicKey)
 	if r.CheckSignature() != nil {
 		f.Signature = "bad"
 	}

@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("BIN", env.WorkDir)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": scriptExits, "json": scriptJSON, "oneline": scriptOneLine},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": scriptExits, "json": scriptJSON, "oneline": scriptOneLine, "modes": scriptModes},
 	})
 }
 
@@ -109,6 +109,20 @@ func scriptOneLine(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
+// scriptModes wants files to have modes: modes dir drwx------ dir/key.pem -rw-------
+func scriptModes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 || len(args)%2 != 0 {
+		ts.Fatalf("usage: modes FILE MODE...")
+	}
+	for ; len(args) > 0; args = args[2:] {
+		info, err := os.Lstat(ts.MkAbs(args[0]))
+		ts.Check(err)
+		if got := info.Mode().String(); got != args[1] {
+			ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
+		}
+	}
+}
+
 // writeScriptPKI writes the files that the scripts use.
 func writeScriptPKI(t *testing.T, dir string) {
 	t.Helper()
@@ -140,6 +154,8 @@ func writeScriptPKI(t *testing.T, dir string) {
 	past := time.Now().Add(-48 * time.Hour)
 	expired := sub.Issue(t, testpki.DNS("old.thirdparty.nhs.uk"), testpki.Validity(past.Add(-time.Hour), past))
 	put("expired.pem", 0o644, expired.FullChainPEM())
+	put("expiredkey.pem", 0o600, expired.KeyPEM())
+	put("letter.txt", 0o644, []byte("Dear all,\r\n\r\n> "), bytes.ReplaceAll(leaf.CertPEM(), []byte("\n"), []byte("\r\n> ")), []byte("\r\nregards\r\n"))
 	put("sha1.pem", 0o644, sub.Issue(t, testpki.DNS("sha1.thirdparty.nhs.uk"), testpki.SHA1()).CertPEM())
 	hostile := sub.Issue(t, testpki.Name("evil\x1b[31m\naccepted\u202e"), testpki.NoSAN())
 	put("hostile.pem", 0o644, hostile.FullChainPEM())
