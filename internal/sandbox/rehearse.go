@@ -135,7 +135,7 @@ func (s *stage) take(ctx context.Context, p *picture, t *tally, next step) error
 		switch {
 		case err == nil:
 			t.refusal()
-		case ctx.Err() == nil:
+		case !over(ctx):
 			s.ledger.remark(err.Error())
 			p.event(err.Error())
 		}
@@ -144,7 +144,7 @@ func (s *stage) take(ctx context.Context, p *picture, t *tally, next step) error
 	switch {
 	case err == nil:
 		t.rotated(latency)
-	case ctx.Err() == nil:
+	case !over(ctx):
 		s.ledger.remark(err.Error())
 		p.event(err.Error())
 	}
@@ -161,6 +161,6 @@ func (s *stage) wait(ctx context.Context, then time.Time) bool {
 	case <-s.daemon.exited:
 		return false
 	case <-timer.C:
-		return ctx.Err() == nil
+		return !over(ctx)
 	}
 }

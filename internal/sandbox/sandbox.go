@@ -119,7 +119,7 @@ func rotateInTurn(ctx context.Context, s *stage, p *picture, t *tally, every tim
 		case err == nil:
 			t.rotated(latency)
 			p.event(fmt.Sprintf("%s rotated (%s): served after %.1f ms", slot, how, milliseconds(latency)))
-		case ctx.Err() == nil:
+		case !over(ctx):
 			s.ledger.request("rotation", err)
 			p.event("rotation failed: " + err.Error())
 		}

@@ -68,7 +68,7 @@ func TestRunSleepingDaemon(t *testing.T) {
 	t.Setenv(fakeVariable, fakeAsleep)
 	s, err := Run(t.Context(), Options{Duration: time.Second, RotateEvery: 300 * time.Millisecond, Daemon: os.Args[0]})
 	if err != nil || s.Rotations != 0 || !s.Passed() {
-		t.Errorf("rotations %d, failed %d, error %v; want none", s.Rotations, s.Failed, err)
+		t.Errorf("rotations %d, failed %d, error %v; want none%s", s.Rotations, s.Failed, err, joined(s.Causes))
 	}
 }
 

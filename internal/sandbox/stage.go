@@ -237,7 +237,7 @@ func (s *stage) spoil(ctx context.Context, slot string, how style, d defect) err
 		return fmt.Errorf("slot %q: the daemon did not refuse a broken pair: %s (%s): %w", slot, d, how, err)
 	}
 	_, err = s.looks[slot](ctx)
-	if ctx.Err() == nil {
+	if !over(ctx) {
 		s.ledger.request("probe of "+slot, err)
 	}
 	return nil
