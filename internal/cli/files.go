@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/trust"
 )
 
 // maxInput bounds one file; a CRL may be large.
@@ -93,4 +94,27 @@ func readPassword(name string) ([]byte, error) {
 	}
 	line, _, _ := bytes.Cut(in.data, []byte("\n"))
 	return bytes.TrimSuffix(line, []byte("\r")), nil
+}
+
+// readTrust reads trust files. Files that cannot be used are failures with exit
+// status 1: nothing was examined with them.
+func readTrust(names []string, stdin io.Reader) (*trust.Bundle, error) {
+	var sources []trust.Source
+	var errs []error
+	for _, name := range names {
+		in, err := readInput(name, stdin)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		sources = append(sources, trust.Source{Name: name, Data: in.data})
+	}
+	if len(errs) > 0 {
+		return nil, failed(codeUnreadable, errors.Join(errs...))
+	}
+	bundle, err := trust.ParseBundle(sources...)
+	if err != nil {
+		return nil, failed(codeMalformed, err)
+	}
+	return bundle, nil
 }

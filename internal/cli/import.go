@@ -175,29 +175,12 @@ func isPKCS12(err error) bool {
 	return errors.As(err, &e) && e.Part == "pkcs12"
 }
 
-// readBundle reads trust files; none is nil.
+// readBundle is readTrust where trust files may be left out; none is nil.
 func readBundle(names []string, stdin io.Reader) (*trust.Bundle, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	var sources []trust.Source
-	var errs []error
-	for _, name := range names {
-		in, err := readInput(name, stdin)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		sources = append(sources, trust.Source{Name: name, Data: in.data})
-	}
-	if len(errs) > 0 {
-		return nil, failed(codeUnreadable, errors.Join(errs...))
-	}
-	bundle, err := trust.ParseBundle(sources...)
-	if err != nil {
-		return nil, failed(codeMalformed, err)
-	}
-	return bundle, nil
+	return readTrust(names, stdin)
 }
 
 // readAnswer reads files of any form. One in which nothing is found is judged bad,

@@ -99,22 +99,9 @@ func slotOf(c *config.Config, name string) (config.Slot, error) {
 // state reads trust files and CRLs. Files that cannot be used are failures with
 // exit status 1: nothing was examined with them.
 func (b *judgementBase) state(o *verifyOptions) (*trust.State, error) {
-	var sources []trust.Source
-	var errs []error
-	for _, name := range b.trust {
-		in, err := readInput(name, o.stdin)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		sources = append(sources, trust.Source{Name: name, Data: in.data})
-	}
-	if len(errs) > 0 {
-		return nil, failed(codeUnreadable, errors.Join(errs...))
-	}
-	bundle, err := trust.ParseBundle(sources...)
+	bundle, err := readTrust(b.trust, o.stdin)
 	if err != nil {
-		return nil, failed(codeMalformed, err)
+		return nil, err
 	}
 	crls, err := b.readCRLs(o, bundle)
 	if err != nil {
