@@ -18,7 +18,7 @@ FUZZTIME     ?= 10s
 TEST_TIMEOUT ?= 15m
 SANDBOX_ARGS ?=
 
-.PHONY: help build run test deps fmt-check vet tidy-check lint unit bench fuzz clean
+.PHONY: help build run test deps fmt-check vet tidy-check lint unit bench fuzz man crash clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -64,5 +64,13 @@ fuzz: ## every fuzz target for FUZZTIME each
 		done; \
 	done
 
+man: ## write the manual pages to man/
+	$(GO) run ./internal/cli/man man
+
+CRASH_RUNS ?= 10000
+
+crash: ## request, import, publish, rollback and prune, killed and starved at random points in N=10000 runs
+	SPINECERT_CRASH_RUNS=$(or $(N),$(CRASH_RUNS)) $(GO) test -count=1 -timeout 4h -run '^TestCrash' -v ./internal/crash ./internal/state
+
 clean: ## remove what the targets above made
-	rm -rf bin
+	rm -rf bin man

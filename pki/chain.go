@@ -56,12 +56,19 @@ func isRoot(c *x509.Certificate) bool {
 // neither: not their dates, nor whether ca may issue. A root is issued by itself.
 func IssuedBy(c, ca *x509.Certificate) bool { return signed(ca, c) }
 
+// maxIssuerBits bounds the RSA keys that signatures are verified with: the cost
+// grows with the square, and a stranger's file may hold a key of a million bits.
+const maxIssuerBits = 16384
+
 // signed reports whether ca is named as the issuer of c and its key made the
 // signature of c. Names are compared as raw DER (SPINE.md, 3). It is not
 // CheckSignatureFrom, which judges: SHA-1, key usage and the cA bit are the
 // business of trust.
 func signed(ca, c *x509.Certificate) bool {
 	if !bytes.Equal(ca.RawSubject, c.RawIssuer) {
+		return false
+	}
+	if key, ok := ca.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxIssuerBits {
 		return false
 	}
 	switch c.SignatureAlgorithm {

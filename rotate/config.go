@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spinecert/spinecert/pki"
@@ -58,9 +59,14 @@ type SlotConfig struct {
 	Environment string
 	FQDN        string // a name that the certificate must carry; "" demands none
 	Files       Files
+	// Managed says that the slot has no files: its identities are offered to it, see
+	// Keeper.Offer, and are kept in the Store.
+	Managed bool
+	// Keep is how many generations stay in the Store; 0 keeps none, and is not for managed slots.
+	Keep int
 	// AllowReadableKey accepts a key file that others than owner and group may read.
 	AllowReadableKey bool
-	Allow            []string      // guard rules that never refuse: older, names, chain
+	Allow            []string      // guard rules that never refuse, see CheckRule
 	Poll             time.Duration // how often the files are looked at without an event; 0 is 30 s
 	Settle           time.Duration // how long an incoherent source is nothing to worry about; 0 is 60 s
 }
@@ -114,7 +120,7 @@ func (p Plan) Check() error {
 		if !envs[s.Environment] {
 			errs = append(errs, fmt.Errorf("slot %q: there is no environment %q", s.Name, s.Environment))
 		}
-		if err := s.Files.check(); err != nil {
+		if err := s.checkSource(); err != nil {
 			errs = append(errs, fmt.Errorf("slot %q: %w", s.Name, err))
 		}
 		if err := checkTimes(s.Poll, s.Settle); err != nil {
@@ -127,6 +133,18 @@ func (p Plan) Check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (c *SlotConfig) checkSource() error {
+	switch {
+	case !c.Managed:
+		return c.Files.check()
+	case c.Files != Files{}:
+		return errors.New("a managed slot has no files")
+	case c.Keep < 1:
+		return errors.New("a managed slot keeps one generation at least")
+	}
+	return nil
 }
 
 // longest bounds the times of a plan, so that no sum of them overflows.
@@ -143,10 +161,15 @@ func checkTimes(times ...time.Duration) error {
 
 // CheckRule returns an error unless rule is a guard rule that can be allowed.
 func CheckRule(rule string) error {
-	if !slices.Contains([]string{RuleOlder, RuleNames, RuleChain}, rule) {
-		return fmt.Errorf("unknown guard rule %q: there are %s, %s and %s", rule, RuleOlder, RuleNames, RuleChain)
+	if !slices.Contains(Rules(), rule) {
+		return fmt.Errorf("unknown guard rule %q: there are %s", rule, strings.Join(Rules(), ", "))
 	}
 	return nil
+}
+
+// Rules returns the guard rules that can be allowed for a slot.
+func Rules() []string {
+	return []string{RuleOlder, RuleNames, RuleChain, RuleKeyReuse, RuleRolledBack}
 }
 
 // identity makes the identity from what was read of f.

@@ -34,6 +34,8 @@ type EnvironmentStatus struct {
 	Trust   *trust.State // nil until it was read once
 	Refusal *Refusal     // why the files on disk are not what is in force
 	Since   time.Time    // since when they are not; zero if they are
+	// Proposed is what the trust files hold, where that is refused by RuleTrustShrink; else nil.
+	Proposed *trust.Bundle
 }
 
 func newEnvironment(c EnvironmentConfig) *Environment {
@@ -52,7 +54,7 @@ func (e *Environment) Trust() *trust.State { return e.state.Load() }
 // Status returns how the environment stands.
 func (e *Environment) Status() *EnvironmentStatus { return e.status.Load() }
 
-func (e *Environment) job([]string) job {
+func (e *Environment) job(_ *Keeper, o *order) job {
 	c, current, source, changed := e.config, e.state.Load(), e.source, e.changed
 	limit := c.MaxCRL
 	if limit == 0 {
@@ -62,16 +64,19 @@ func (e *Environment) job([]string) job {
 	sequence := e.sequence
 	return job{
 		paths: slices.Concat(c.Trust, c.CRLs), limit: limit,
-		stage: func(m *material, now time.Time) (publish, *Refusal) {
+		stage: func(m *material, unread *Refusal, now time.Time) (publish, *Refusal) {
+			if unread != nil {
+				return nil, unread
+			}
 			if current != nil && !changed && m.digest == source {
 				return nil, nil
 			}
-			state, kept, refusal := stageTrust(&c, m, current, sequence, now)
+			state, kept, refusal := stageTrust(&c, m, current, sequence, o, now)
 			if refusal != nil {
 				return nil, refusal
 			}
 			return func(k *Keeper, at time.Time) (bool, *Refusal) {
-				return e.publish(k, state, &c, m.digest, kept, at)
+				return e.publish(k, state, &c, m.digest, kept, o, at)
 			}, nil
 		},
 	}
@@ -79,7 +84,7 @@ func (e *Environment) job([]string) job {
 
 // stageTrust makes a trust state of what was read. kept are the CRLs of current
 // that stay in force because the files now hold older ones.
-func stageTrust(c *EnvironmentConfig, m *material, current *trust.State, sequence uint64, now time.Time) (*trust.State, []*trust.CRL, *Refusal) {
+func stageTrust(c *EnvironmentConfig, m *material, current *trust.State, sequence uint64, o *order, now time.Time) (*trust.State, []*trust.CRL, *Refusal) {
 	var sources []trust.Source
 	for _, path := range c.Trust {
 		sources = append(sources, trust.Source{Name: path, Data: m.data[path]})
@@ -91,6 +96,9 @@ func stageTrust(c *EnvironmentConfig, m *material, current *trust.State, sequenc
 	if !bundle.Living(now) {
 		return nil, nil, &Refusal{Reason: string(trust.Expired), Err: fmt.Errorf("trust bundle of environment %q: every root in it has expired", c.Name),
 			Advice: "add the current root of the environment to its trust files"}
+	}
+	if r := guardTrust(c.Name, bundle, current, o.rulesFor(bundle), now); r != nil {
+		return nil, nil, r
 	}
 	crls, err := readCRLs(c, m, bundle)
 	if err != nil {
@@ -204,7 +212,7 @@ func trustRefusal(err error) *Refusal {
 // publish puts a state in force and gives it to every slot of the environment.
 // Whether the identities of the slots still pass is found out afterwards: that
 // never holds up a change of trust.
-func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfig, source [sha256.Size]byte, kept []*trust.CRL, now time.Time) (bool, *Refusal) {
+func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfig, source [sha256.Size]byte, kept []*trust.CRL, o *order, now time.Time) (bool, *Refusal) {
 	old := e.state.Load()
 	if old != nil && old.Sequence() >= state.Sequence() {
 		return false, nil // forward only
@@ -212,7 +220,7 @@ func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfi
 	e.state.Store(state)
 	e.source = source
 	e.changed = !sameEnvironment(e.config, *c)
-	k.tell(Event{Kind: EventTrustChanged, Environment: e.name, Trust: state, Previous: old})
+	k.tell(Event{Kind: EventTrustChanged, Environment: e.name, Trust: state, Previous: old, Actor: o.actor()})
 	was := e.kept
 	e.kept = kept
 	for _, crl := range kept {
@@ -224,7 +232,7 @@ func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfi
 	}
 	for _, s := range k.slots {
 		if s.env == e {
-			s.trustChanged(state, now)
+			s.trustChanged(k, state, now)
 			k.markLater(&s.unit)
 		}
 	}
@@ -232,7 +240,11 @@ func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfi
 }
 
 func (e *Environment) settled(_ *Keeper, r *Refusal, _ time.Time) {
-	e.status.Store(&EnvironmentStatus{Config: e.config, Trust: e.state.Load(), Refusal: r, Since: e.unit.failing})
+	st := &EnvironmentStatus{Config: e.config, Trust: e.state.Load(), Refusal: r, Since: e.unit.failing}
+	if r != nil {
+		st.Proposed = r.bundle
+	}
+	e.status.Store(st)
 }
 
 func (e *Environment) event(r *Refusal, late bool) Event {

@@ -11,17 +11,22 @@ type EventKind string
 
 // The events, each told once per distinct cause, not per retry.
 const (
-	EventRotated      EventKind = "rotated"           // a slot serves a new generation
-	EventPending      EventKind = "candidate_pending" // the source is there, but does not fit together yet
-	EventIncoherent   EventKind = "source_incoherent" // it, or an environment's trust, has not fitted for longer than Settle
-	EventRefused      EventKind = "candidate_refused" // the source is whole and was judged bad
-	EventCleared      EventKind = "candidate_cleared" // the source is again what the slot serves
-	EventOwnChain     EventKind = "own_chain_refused" // what the slot serves no longer passes its own trust
-	EventTrustChanged EventKind = "trust_changed"     // an environment has a new trust state
-	EventTrustPending EventKind = "trust_pending"     // a trust file is missing or incomplete; the last state stays
-	EventTrustRefused EventKind = "trust_refused"     // the trust files were judged bad; the last state stays
-	EventWatchLost    EventKind = "watch_lost"        // a directory cannot be watched (told once per cause); the poll goes on
-	EventOverflow     EventKind = "watch_overflow"    // the kernel dropped events; everything is looked at again
+	EventRotated      EventKind = "rotated"            // a slot serves a new generation
+	EventPending      EventKind = "candidate_pending"  // the source is there, but does not fit together yet
+	EventIncoherent   EventKind = "source_incoherent"  // it, or an environment's trust, has not fitted for longer than Settle
+	EventRefused      EventKind = "candidate_refused"  // the source is whole and was judged bad
+	EventCleared      EventKind = "candidate_cleared"  // the source is again what the slot serves
+	EventOwnChain     EventKind = "own_chain_refused"  // what the slot serves no longer passes its own trust
+	EventTrustChanged EventKind = "trust_changed"      // an environment has a new trust state
+	EventTrustPending EventKind = "trust_pending"      // a trust file is missing or incomplete; the last state stays
+	EventTrustRefused EventKind = "trust_refused"      // the trust files were judged bad; the last state stays
+	EventRestored     EventKind = "restored"           // after a start, a slot serves a generation that its Store kept
+	EventUnsaved      EventKind = "generation_unsaved" // the Store does not take what a slot serves; it goes on serving, and on trying
+	EventSaved        EventKind = "generation_saved"   // it took it after all
+	EventDamaged      EventKind = "generation_damaged" // what the Store says is in force cannot be loaded; an older one may stand in
+	EventWentBack     EventKind = "restored_older"     // the Store holds less than was written to it: an older copy was put in its place
+	EventWatchLost    EventKind = "watch_lost"         // a directory cannot be watched (told once per cause); the poll goes on
+	EventOverflow     EventKind = "watch_overflow"     // the kernel dropped events; everything is looked at again
 )
 
 // Event is one change, told to Options.Events by the run loop. The receiver must
@@ -31,11 +36,11 @@ type Event struct {
 	Time        time.Time
 	Slot        string
 	Environment string
-	From, To    *Generation   // EventRotated; From is nil for the first one
+	From, To    *Generation   // EventRotated, EventRestored; From is nil for the first one
 	Latency     time.Duration // EventRotated: from the first sign of the change to its publication
 	Trust       *trust.State  // EventTrustChanged
 	Previous    *trust.State  // EventTrustChanged; nil for the first one
 	Reason      string        // the reason of Err in one word; also the metric label
 	Err         error
-	Actor       string // who asked, where somebody did
+	Actor       any // Order.Actor, where somebody asked for it
 }

@@ -45,11 +45,11 @@ func TestGuard(t *testing.T) {
 			}
 			b.still(first)
 			other := map[string]string{RuleOlder: RuleNames, RuleNames: RuleOlder}[tc.rule]
-			if err := b.keeper.Rotate(b.context(), "pcs", other); err == nil {
+			if err := b.keeper.Rotate(b.context(), "pcs", Order{Allow: []string{other}}); err == nil {
 				t.Errorf("%s let through what %s refuses", other, tc.rule)
 			}
 			b.still(first)
-			if err := b.keeper.Rotate(b.context(), "pcs", tc.rule); err != nil {
+			if err := b.keeper.Rotate(b.context(), "pcs", Order{Allow: []string{tc.rule}}); err != nil {
 				t.Fatalf("rotate with %s allowed: %v", tc.rule, err)
 			}
 			b.serves(second)
@@ -81,14 +81,14 @@ func TestAllowDiesWithItsCandidate(t *testing.T) {
 	// The look that the override is for finds nothing whole: it is used up.
 	b.put("pcs.key", one.KeyPEM(), 0o600)
 	var r *Refusal
-	if err := b.keeper.Rotate(b.context(), "pcs", RuleOlder); !errors.As(err, &r) || !r.Pending {
+	if err := b.keeper.Rotate(b.context(), "pcs", Order{Allow: []string{RuleOlder}}); !errors.As(err, &r) || !r.Pending {
 		t.Fatalf("rotate of a torn pair: %v", err)
 	}
 	b.put("pcs.crt", one.FullChainPEM(), 0o644)
 	b.refused(RuleOlder)
 	b.still(first)
 
-	if err := b.keeper.Rotate(b.context(), "pcs", RuleOlder); err != nil {
+	if err := b.keeper.Rotate(b.context(), "pcs", Order{Allow: []string{RuleOlder}}); err != nil {
 		t.Fatal(err)
 	}
 	b.serves(one)

@@ -24,6 +24,8 @@ type bench struct {
 	env    EnvironmentConfig
 	slot   SlotConfig
 	watch  func(func(*unit)) (*watcher, error) // nil: inotify
+	store  Store
+	stop   func() // ends the keeper that runs
 
 	mu     sync.Mutex
 	events []Event
@@ -68,24 +70,44 @@ func (b *bench) pair(l *testpki.Leaf) {
 // start runs the keeper until the test ends.
 func (b *bench) start() {
 	b.t.Helper()
-	b.keeper = New(Options{Events: func(e Event) {
+	keeper := New(Options{Store: b.store, Events: func(e Event) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.events = append(b.events, e)
 	}})
+	b.mu.Lock()
+	b.keeper = keeper
+	b.mu.Unlock()
 	if b.watch != nil {
 		b.keeper.watch = b.watch
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.keeper.Run(ctx) }()
-	b.t.Cleanup(func() {
+	b.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			b.t.Errorf("run loop ended with %v", err)
 		}
 	})
+	b.t.Cleanup(b.stop)
 	b.apply()
+}
+
+// restart has a new keeper take over, as after a start of the process. Only what
+// it tells is seen from now on.
+func (b *bench) restart() {
+	b.t.Helper()
+	b.forget()
+	b.start()
+}
+
+// forget ends the keeper that runs, and what it told.
+func (b *bench) forget() {
+	b.stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events = nil
 }
 
 func (b *bench) apply() {
@@ -93,6 +115,13 @@ func (b *bench) apply() {
 	if err := b.keeper.Apply(b.context(), Plan{Environments: []EnvironmentConfig{b.env}, Slots: []SlotConfig{b.slot}}); err != nil {
 		b.t.Fatalf("apply: %v", err)
 	}
+}
+
+// replaceTrust puts another bundle in force, whatever it lacks.
+func (b *bench) replaceTrust(pem []byte) {
+	b.t.Helper()
+	b.put("trust.pem", pem, 0o644)
+	b.do(b.keeper.Accept(b.context(), b.env.Name, Order{}))
 }
 
 func (b *bench) context() context.Context {
@@ -137,7 +166,7 @@ func (b *bench) state(want SlotState) {
 // still fails unless the slot serves l after it has looked at its source again.
 func (b *bench) still(l *testpki.Leaf) {
 	b.t.Helper()
-	_ = b.keeper.Rotate(b.context(), "pcs")
+	_ = b.keeper.Rotate(b.context(), "pcs", Order{})
 	if snap := b.pcs().Snapshot(); snap == nil || !snap.Generation.Identity.Leaf().Equal(l.Cert) {
 		b.t.Fatalf("the slot no longer serves the last good identity")
 	}

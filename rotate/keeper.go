@@ -1,9 +1,11 @@
 package rotate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +18,8 @@ type Options struct {
 	// Beat is called each time the run loop turns, at least every Beat interval. A
 	// watchdog can rely on it. May be nil.
 	Beat func()
+	// Store keeps generations beyond the life of the process; nil keeps none.
+	Store Store
 	// Workers bounds how many sources are read and judged at once; 0 is four for each CPU.
 	Workers int
 }
@@ -58,6 +62,8 @@ type Keeper struct {
 	inflight     int       // of running, those that count as workers
 	hung         int       // of running, those that do not come back
 	checked      time.Time // when findHung looked
+	unsaved      map[*Slot]bool
+	saving       int
 	blind        map[*unit]bool
 	watchTold    map[string]bool // causes for which something is blind
 }
@@ -86,7 +92,7 @@ func New(o Options) *Keeper {
 	k := &Keeper{
 		options: o, watch: newWatcher, wake: make(chan struct{}, 1), calls: make(chan func()), results: make(chan result),
 		done: make(chan struct{}), apply: make(chan struct{}, 1), environments: map[string]*Environment{}, slots: map[string]*Slot{},
-		running: map[*unit]bool{}, blind: map[*unit]bool{}, watchTold: map[string]bool{},
+		running: map[*unit]bool{}, unsaved: map[*Slot]bool{}, blind: map[*unit]bool{}, watchTold: map[string]bool{},
 	}
 	k.index.Store(&index{byName: map[string]*Slot{}})
 	return k
@@ -134,6 +140,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 // Polls go first: there are only so many of them, and marks could starve them.
 func (k *Keeper) turn(ctx context.Context, now time.Time) time.Duration {
 	k.findHung(now)
+	k.saveDue(ctx, now)
 	for k.inflight < k.options.Workers {
 		if u := k.agenda.due(now); u != nil {
 			if !u.running {
@@ -163,9 +170,11 @@ func (k *Keeper) start(ctx context.Context, u *unit, full bool, since, now time.
 	u.running, u.started, u.since = true, now, since
 	k.running[u] = true
 	k.inflight++
-	l := look{job: u.owner.job(u.allow), full: full || len(u.waiting) > 0, stat: u.stat, read: u.read}
-	u.answers = u.waiting
-	u.allow, u.waiting = nil, nil
+	if len(u.orders) > 0 {
+		u.order, u.orders = u.orders[0], u.orders[1:]
+	}
+	l := look{job: u.owner.job(k, u.order), full: full || len(u.waiting) > 0 || u.order != nil, stat: u.stat, read: u.read}
+	u.answers, u.waiting = u.waiting, nil
 	go func() {
 		r := l.run(u, k.watcher, now)
 		select {
@@ -178,25 +187,41 @@ func (k *Keeper) start(ctx context.Context, u *unit, full bool, since, now time.
 // finish takes the result of one look: it publishes, or keeps what there is.
 func (k *Keeper) finish(r result, now time.Time) {
 	u := r.unit
+	o := u.order
 	hung, answers := k.returned(u)
 	if u.removed {
 		k.unwatch(u)
 		answer(answers, nil)
+		o.done(removed())
 		return
 	}
-	if r.unchanged {
+	var refusal *Refusal
+	switch {
+	case r.unchanged:
 		u.owner.settled(k, u.refusal, now)
 		if hung {
 			k.mark(u) // it was given up as hanging: find out how it stands
 		}
-	} else {
+	case r.aside:
+		k.watched(u, r.watchErr)
+		refusal = k.aside(r, now)
+		u.waiting, answers = append(answers, u.waiting...), nil // it was not for them
+		k.mark(u)                                               // the look may have been for a change as well
+	default:
 		k.watched(u, r.watchErr)
 		k.outcome(r, now)
+		refusal = u.refusal
 	}
 	answer(answers, u.refusal)
+	if o != nil && o.again && !hung {
+		o.again = false
+		u.orders = slices.Insert(u.orders, 0, o)
+	} else {
+		o.done(refusal)
+	}
 	u.schedule(now)
 	k.agenda.add(u)
-	if !u.again.IsZero() || len(u.waiting) > 0 {
+	if !u.again.IsZero() || len(u.waiting) > 0 || len(u.orders) > 0 {
 		k.markAt(u, u.again)
 		u.again = time.Time{}
 	}
@@ -210,7 +235,7 @@ func (k *Keeper) returned(u *unit) (hung bool, answers []chan<- *Refusal) {
 	} else {
 		k.inflight--
 	}
-	u.running, u.hung, u.answers = false, false, nil
+	u.running, u.hung, u.answers, u.order = false, false, nil, nil
 	delete(k.running, u)
 	return hung, answers
 }
@@ -223,8 +248,10 @@ func (k *Keeper) outcome(r result, now time.Time) {
 	}
 	u.stat = r.stat
 	refusal, told := r.refusal, false
-	if refusal == nil && r.publish != nil {
-		told, refusal = r.publish(k, now)
+	if r.publish != nil { // also with a refusal: of the source, when what was kept comes back
+		var late *Refusal
+		told, late = r.publish(k, now)
+		refusal = cmp.Or(refusal, late)
 	}
 	k.settle(u, refusal, told, now)
 	switch {
@@ -234,6 +261,17 @@ func (k *Keeper) outcome(r result, now time.Time) {
 		u.ownTold = r.own.Error()
 		k.tell(u.owner.ownChain(r.own))
 	}
+}
+
+// aside publishes what an order asked for that is not the source.
+func (k *Keeper) aside(r result, now time.Time) *Refusal {
+	refusal := r.refusal
+	if r.publish != nil {
+		_, late := r.publish(k, now)
+		refusal = cmp.Or(refusal, late)
+	}
+	r.unit.owner.settled(k, r.unit.refusal, now)
+	return refusal
 }
 
 func answer(waiting []chan<- *Refusal, r *Refusal) {

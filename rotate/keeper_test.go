@@ -144,7 +144,7 @@ func TestRotateAndRefreshWait(t *testing.T) {
 	if !b.pcs().Snapshot().Generation.Identity.Leaf().Equal(first.Cert) {
 		t.Fatal("the files were looked at without a reason")
 	}
-	b.do(b.keeper.Rotate(b.context(), "pcs"))
+	b.do(b.keeper.Rotate(b.context(), "pcs", Order{}))
 	if !b.pcs().Snapshot().Generation.Identity.Leaf().Equal(second.Cert) || b.pcs().Status().State != SlotReady {
 		t.Error("Rotate returned before the outcome")
 	}
@@ -156,13 +156,13 @@ func TestRotateAndRefreshWait(t *testing.T) {
 		t.Error("Refresh returned before the outcome")
 	}
 	var r *Refusal
-	if err := b.keeper.Rotate(b.context(), "pcs"); !errors.As(err, &r) || r.Reason != reasonIncoherent {
+	if err := b.keeper.Rotate(b.context(), "pcs", Order{}); !errors.As(err, &r) || r.Reason != reasonIncoherent {
 		t.Errorf("rotate: %v", err)
 	}
-	if err := b.keeper.Rotate(b.context(), "nobody"); err == nil {
+	if err := b.keeper.Rotate(b.context(), "nobody", Order{}); err == nil {
 		t.Error("a slot that is not there was rotated")
 	}
-	if err := b.keeper.Rotate(b.context(), "pcs", "everything"); err == nil {
+	if err := b.keeper.Rotate(b.context(), "pcs", Order{Allow: []string{"everything"}}); err == nil {
 		t.Error("an unknown rule was allowed")
 	}
 	var group sync.WaitGroup
@@ -191,7 +191,7 @@ func TestAfterTheEnd(t *testing.T) {
 		t.Errorf("run: %v", err)
 	}
 	for what, err := range map[string]error{
-		"apply": k.Apply(t.Context(), plan), "refresh": k.Refresh(t.Context()), "rotate": k.Rotate(t.Context(), "pcs"),
+		"apply": k.Apply(t.Context(), plan), "refresh": k.Refresh(t.Context()), "rotate": k.Rotate(t.Context(), "pcs", Order{}),
 	} {
 		if !errors.Is(err, ErrStopped) {
 			t.Errorf("%s: %v, want ErrStopped", what, err)
@@ -210,7 +210,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	for what, err := range map[string]error{
-		"apply": k.Apply(ctx, Plan{}), "refresh": k.Refresh(ctx), "rotate": k.Rotate(ctx, "pcs"),
+		"apply": k.Apply(ctx, Plan{}), "refresh": k.Refresh(ctx), "rotate": k.Rotate(ctx, "pcs", Order{}),
 	} {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", what, err)

@@ -3,7 +3,7 @@ package rotate
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -18,6 +18,9 @@ import (
 func (k *Keeper) Apply(ctx context.Context, plan Plan) error {
 	if err := plan.Check(); err != nil {
 		return err
+	}
+	if k.options.Store == nil && slices.ContainsFunc(plan.Slots, func(c SlotConfig) bool { return c.Managed }) {
+		return errors.New("a managed slot needs a Store")
 	}
 	select { // two plans at once would leave slots without their environment
 	case k.apply <- struct{}{}:
@@ -89,18 +92,27 @@ func (k *Keeper) applySlots(plan Plan) []chan *Refusal {
 			k.slots[c.Name] = s
 		}
 		same := ok && sameSlot(s.config, c)
+		unkept := s.config.Keep == 0
 		s.config = c
+		switch {
+		case !ok:
+		case c.Keep == 0:
+			k.forgiven(s, nil)
+		case unkept && s.snapshot.Load() != nil:
+			k.save(s)
+		}
 		k.tune(&s.unit, c.Poll, c.Settle)
 		if same {
 			continue
 		}
 		if s.env != env {
-			s.env = env
+			s.env, s.kept = env, nil // that was of the environment it has left
 			if state := env.state.Load(); state != nil {
-				s.trustChanged(state, time.Now()) // peers are judged by it at once, whatever becomes of our files
+				s.trustChanged(k, state, time.Now()) // peers are judged by it at once, whatever becomes of our files
 			} else {
 				s.withdraw() // rather nothing than peers of the environment it has left
 			}
+			s.loaded = s.loaded && s.snapshot.Load() != nil // the store may know one of this environment
 		}
 		s.judged = nil
 		answers = append(answers, k.lookNow(&s.unit))
@@ -108,6 +120,7 @@ func (k *Keeper) applySlots(plan Plan) []chan *Refusal {
 	for name, s := range k.slots {
 		if !keep[name] {
 			k.forget(&s.unit)
+			delete(k.unsaved, s)
 			delete(k.slots, name)
 		}
 	}
@@ -141,20 +154,29 @@ func (k *Keeper) forget(u *unit) {
 		k.unwatch(u)
 	}
 	answer(u.waiting, nil)
-	u.waiting = nil
+	answer(u.answers, nil) // the look that runs may not come back
+	u.order.done(removed())
+	for _, o := range u.orders {
+		o.done(removed())
+	}
+	u.waiting, u.answers, u.orders = nil, nil, nil
+}
+
+// removed is the answer to orders for what is no longer kept.
+func removed() *Refusal {
+	return &Refusal{Reason: reasonRemoved, Err: errors.New("it was taken out of the configuration meanwhile"), Advice: "see the configuration; what it served last is still kept"}
 }
 
 // lookNow has u looked at in full and returns where the outcome is told, once.
-func (k *Keeper) lookNow(u *unit, allow ...string) chan *Refusal {
+func (k *Keeper) lookNow(u *unit) chan *Refusal {
 	c := make(chan *Refusal, 1)
 	u.waiting = append(u.waiting, c)
-	u.allow = append(u.allow, allow...)
 	k.mark(u)
 	return c
 }
 
 func sameSlot(a, b SlotConfig) bool {
-	return a.Environment == b.Environment && a.FQDN == b.FQDN && a.Files == b.Files &&
+	return a.Environment == b.Environment && a.FQDN == b.FQDN && a.Files == b.Files && a.Managed == b.Managed && a.Keep == b.Keep &&
 		a.AllowReadableKey == b.AllowReadableKey && slices.Equal(a.Allow, b.Allow)
 }
 
@@ -177,40 +199,6 @@ func (k *Keeper) Slots() []*Slot { return k.index.Load().slots }
 
 // Environments returns all environments, by name. Do not modify the slice.
 func (k *Keeper) Environments() []*Environment { return k.index.Load().environments }
-
-// Rotate looks at the source of a slot now and waits for the outcome. The guard
-// rules in allow are overridden for the candidate that is found, and for no
-// other. The error is a *Refusal if the source is not what the slot serves.
-func (k *Keeper) Rotate(ctx context.Context, slot string, allow ...string) error {
-	for _, rule := range allow {
-		if err := CheckRule(rule); err != nil {
-			return err
-		}
-	}
-	var c chan *Refusal
-	err := k.call(ctx, func() {
-		if s := k.slots[slot]; s != nil {
-			c = k.lookNow(&s.unit, allow...)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	if c == nil {
-		return fmt.Errorf("there is no slot %q", slot)
-	}
-	select {
-	case r := <-c:
-		if r != nil {
-			return r
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-k.done:
-		return ErrStopped
-	}
-}
 
 // Refresh reads all environments, then all slots, again and waits for the outcome.
 // The outcome is in their Status.

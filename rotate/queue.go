@@ -75,6 +75,20 @@ func (k *Keeper) take() (*unit, time.Time) {
 	return u, marked
 }
 
+// noAnswer says what a look that hangs waits for.
+func (u *unit) noAnswer() *Refusal {
+	if s, ok := u.owner.(*Slot); ok && s.asking.Load() {
+		r := pending(reasonUnwritable, errNoStore)
+		r.Advice = "see whether the file system of the state directory still answers"
+		return r
+	}
+	r := pending(reasonUnreadable, errNoAnswer)
+	r.Advice = "see whether the file systems of its files still answer"
+	return r
+}
+
+var errNoStore = errors.New("keep generations: the state directory does not answer for longer than " + hangAfter.String())
+
 var errNoAnswer = errors.New("read source: its files are not to be read for longer than " + hangAfter.String())
 
 // findHung takes looks that do not come back (a network file system whose server
@@ -98,11 +112,14 @@ func (k *Keeper) findHung(now time.Time) {
 		if u.removed {
 			continue
 		}
-		r := pending(reasonUnreadable, errNoAnswer)
-		r.Advice = "see whether the file systems of its files still answer"
+		r := u.noAnswer()
 		k.settle(u, r, false, now)
 		answer(u.answers, r)
-		answer(u.waiting, r) // those that came since; an override dies with its look
-		u.answers, u.waiting, u.allow = nil, nil, nil
+		answer(u.waiting, r) // those that came since
+		u.order.done(r)
+		for _, o := range u.orders {
+			o.done(r)
+		}
+		u.answers, u.waiting, u.orders = nil, nil, nil
 	}
 }

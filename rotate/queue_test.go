@@ -41,13 +41,13 @@ func TestLookOfAnOldPlan(t *testing.T) {
 	b.pair(second)
 	s := b.pcs()
 	b.do(b.keeper.call(b.context(), func() {
-		look := s.job(nil)
+		look := s.job(b.keeper, nil)
 		m, err := readAll(look.paths, look.limit)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		publish, refusal := look.stage(m, time.Now())
+		publish, refusal := look.stage(m, nil, time.Now())
 		if publish == nil {
 			t.Errorf("not staged: %v", refusal)
 			return
@@ -60,7 +60,7 @@ func TestLookOfAnOldPlan(t *testing.T) {
 	if !b.serving(first) {
 		t.Error("what the old plan would have served was published")
 	}
-	if err := b.keeper.Rotate(b.context(), "pcs"); err == nil {
+	if err := b.keeper.Rotate(b.context(), "pcs", Order{}); err == nil {
 		t.Error("the new plan was not applied")
 	}
 }

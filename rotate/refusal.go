@@ -16,6 +16,12 @@ const (
 	RuleOlder = "older" // notBefore earlier than the current one's
 	RuleNames = "names" // a name of the current one is missing
 	RuleChain = "chain" // its own chain does not pass the trust of its environment
+
+	RuleKeyReuse   = "key-reuse"   // managed slots: another certificate on the key of the current one
+	RuleRolledBack = "rolled-back" // it is the very one that was rolled back from
+	// RuleTrustShrink is that of an environment: a CA that has not expired is gone
+	// from its trust files. See Keeper.Accept.
+	RuleTrustShrink = "trust-shrink"
 )
 
 // Refusals that are not guard rules.
@@ -26,6 +32,10 @@ const (
 	reasonMaterial    = "malformed"
 	reasonFQDN        = "name_mismatch"
 	reasonNoTrust     = "environment_not_ready"
+	reasonUnwritable  = "state_unwritable"
+	reasonNoHistory   = "no_generation"
+	reasonDamaged     = "generation_damaged"
+	reasonRemoved     = "removed"
 )
 
 // Refusal says why a candidate is not served.
@@ -35,6 +45,8 @@ type Refusal struct {
 	Pending bool   // it may become whole by itself: a file is missing or half written
 	Advice  string
 	Err     error
+
+	bundle *trust.Bundle // RuleTrustShrink: what the trust files hold
 }
 
 // Error returns the cause, preceded by the rule if there is one.
@@ -58,6 +70,11 @@ func (r *Refusal) Hint() string {
 
 func pending(reason string, err error) *Refusal {
 	return &Refusal{Reason: reason, Pending: true, Err: err}
+}
+
+func noTrust() *Refusal {
+	return &Refusal{Reason: reasonNoTrust, Err: errors.New("the trust of its environment is not ready"),
+		Advice: "see the environment in spinecert status; it is judged by itself when its trust files are there"}
 }
 
 func materialRefusal(err error) *Refusal {

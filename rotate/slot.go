@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,9 +21,13 @@ type Generation struct {
 	Identity *pki.Identity
 	NotAfter time.Time // the earliest end of leaf and chain
 	Since    time.Time // when it was published
+	Origin   Origin
+	Of       uint64 // FromRollback: the generation that was put in force again
+	Held     bool   // FromRollback: until released, or until the source changes
 
 	digest [sha256.Size]byte
-	source [sha256.Size]byte
+	source [sha256.Size]byte // Held: what the source held then, which is not taken
+	left   [sha256.Size]byte // Held: digest of what was rolled back from
 }
 
 // Digest identifies the content: leaf, chain and, through the leaf, the key.
@@ -51,6 +57,7 @@ const (
 	SlotReady   SlotState = "ready"   // what is on disk is what is served
 	SlotPending SlotState = "pending" // what is on disk does not fit together yet
 	SlotRefused SlotState = "refused" // what is on disk was judged bad
+	SlotHeld    SlotState = "held"    // it was rolled back; what is on disk is not taken
 )
 
 // SlotStatus is how a slot stands. It is immutable.
@@ -61,6 +68,8 @@ type SlotStatus struct {
 	Refusal      *Refusal    // why the source is not what is served, or why what is served fails its own trust
 	PendingSince time.Time   // zero unless the state is pending or refused
 	LastAttempt  time.Time   // when the source was last looked at
+	Unsaved      error       // why the Store does not have what is served; nil if it has, or is about to
+	UnsavedSince time.Time
 }
 
 // Slot holds one identity over time. Its methods may be called by many goroutines.
@@ -72,12 +81,28 @@ type Slot struct {
 	mu        sync.Mutex // held while a snapshot is made and stored, and for endpoints
 	endpoints map[*Endpoint]*sessions
 
+	wentBack atomic.Bool
+	storing  sync.Mutex    // held while the store is read or written; never by the run loop
+	missed   uint64        // stored, when it was noticed that the store went back; storing guards it
+	stored   atomic.Uint64 // newest generation that the store has
+	asking   atomic.Bool   // the look that runs waits for the store
+
+	tried Record // of the last Commit that failed; for the look that runs
+
 	// Only the run loop touches what follows.
 	unit   unit
 	config SlotConfig
 	env    *Environment
 	number uint64
-	judged *trust.State // the state with which the served source was last judged good
+	loaded bool // the store was asked
+	// damageTold is why what it has in force could not be loaded, when that was last told.
+	damageTold string
+	kept       *Generation // it had this, but there is no trust yet to serve it with
+	offer      *pki.Identity
+	// offerRules are overridden for the offer, as long as it stands.
+	offerRules []string
+	unsaved    unsavedState
+	judged     *trust.State // the state with which the served source was last judged good
 }
 
 func newSlot(c SlotConfig) *Slot {
@@ -97,69 +122,122 @@ func (s *Slot) Snapshot() *Snapshot { return s.snapshot.Load() }
 func (s *Slot) Status() *SlotStatus { return s.status.Load() }
 
 // job is called by the run loop and returns a look at the source that runs elsewhere.
-func (s *Slot) job(allow []string) job {
+func (s *Slot) job(k *Keeper, o *order) job {
 	c, state := s.config, s.env.state.Load()
-	var current *Generation
-	if snap := s.snapshot.Load(); snap != nil {
-		current = snap.Generation
+	l := &slotLook{slot: s, config: c, env: s.env, state: state, store: k.options.Store, order: o, offer: s.offer,
+		number: s.number, last: s.unit.digest, first: !s.loaded, rules: slices.Concat(c.Allow, o.rules())}
+	if o != nil && o.kind == orderOffer {
+		s.offer, s.offerRules = o.identity, o.Allow
+		if s.offer == nil {
+			s.offerRules = nil
+		}
 	}
-	env := s.env
-	settled := s.judged != nil && s.judged == state && s.unit.refusal == nil && len(allow) == 0
-	rules := append(append([]string(nil), c.Allow...), allow...)
+	if c.Managed && (o == nil || o.kind != orderRollback) {
+		l.rules = slices.Concat(l.rules, s.offerRules) // they live as long as the offer
+	}
+	if snap := s.snapshot.Load(); snap != nil {
+		l.current = snap.Generation
+	} else if s.kept != nil {
+		l.current = s.kept
+	}
+	l.settled = s.judged != nil && s.judged == state && s.unit.refusal == nil && o == nil
 	return job{
-		paths: c.Files.paths(), limit: maxSourceFile,
-		stage: func(m *material, now time.Time) (publish, *Refusal) {
-			if settled && current != nil && m.digest == current.source && keyPermissions(&c, m) == nil {
-				return nil, nil
-			}
-			cand, refusal := stage(&c, m, state, current, rules, now)
-			if refusal != nil {
-				return nil, refusal
-			}
-			return func(k *Keeper, at time.Time) (bool, *Refusal) {
-				if s.env != env || !sameSlot(s.config, c) {
-					return false, s.unit.refusal // the plan changed meanwhile; another look follows
-				}
-				return s.publish(k, cand, rules, at)
-			}, nil
-		},
+		paths: c.Files.paths(), limit: maxSourceFile, stage: l.stage, aside: func() bool { return l.setAside },
 		own: func(source [sha256.Size]byte, now time.Time) *Refusal {
-			if current == nil || state == nil || source == current.source {
+			cur := l.current
+			if cur == nil || state == nil || source == cur.source && !c.Managed || c.Managed && l.offer == nil {
 				return nil
 			}
-			return (&candidate{file: c.Files.certificate(), identity: current.Identity}).judge(state, now)
+			return (&candidate{file: c.Files.certificate(), identity: cur.Identity}).judge(state, now)
 		},
 	}
 }
 
+// bring puts in force what the store kept. It runs in the run loop, once.
+func (s *Slot) bring(k *Keeper, g *Generation, number uint64, damage error, now time.Time) {
+	s.number = max(s.number, number)
+	// What cannot be loaded now is asked for again, as long as nothing else serves.
+	s.loaded = damage == nil || g != nil || s.snapshot.Load() != nil
+	if damage == nil {
+		s.damageTold = ""
+	} else if text := damage.Error(); text != s.damageTold {
+		s.damageTold = text
+		k.tell(Event{Kind: EventDamaged, Slot: s.name, Environment: s.env.name, To: g, Reason: "generation_damaged", Err: damage})
+	}
+	if g == nil || s.snapshot.Load() != nil {
+		return
+	}
+	s.kept, s.number = g, max(s.number, g.Number)
+	s.has(g.Number)
+	if state := s.env.state.Load(); state != nil {
+		s.serveKept(k, state, now)
+	}
+}
+
+// serveKept has the slot serve what the store kept, now that there is trust.
+func (s *Slot) serveKept(k *Keeper, state *trust.State, now time.Time) {
+	g := s.kept
+	s.kept = nil
+	s.swap(g, state, now)
+	k.tell(Event{Kind: EventRestored, Slot: s.name, Environment: s.env.name, To: g})
+}
+
 // publish makes a candidate what the slot serves. It runs in the run loop, and
 // joins the two streams: if trust moved on since the candidate was staged, the
-// candidate is judged again by the trust of now.
-func (s *Slot) publish(k *Keeper, c *candidate, rules []string, now time.Time) (bool, *Refusal) {
+// candidate is judged again by the trust of now. What the store has in force is
+// served in any case: memory follows the disk.
+func (s *Slot) publish(k *Keeper, c *candidate, rules []string, o *order, now time.Time) (bool, *Refusal) {
+	failing := false
 	if state := s.env.state.Load(); c.trust != state {
 		if r := c.judge(state, now); r != nil && !allowed(rules, r) {
-			return false, r
+			if !c.kept || state == nil {
+				s.loaded = s.loaded && c.number == 0 // what the store keeps must not be forgotten over it
+				return false, r
+			}
+			k.mark(&s.unit) // the next look tells that its chain no longer passes
+			failing = true
 		}
 	}
 	old := s.snapshot.Load()
 	if c.trust == nil {
-		return false, &Refusal{Reason: reasonNoTrust, Err: errors.New("the trust of its environment is not ready")}
+		return false, noTrust()
 	}
-	s.judged = c.trust
-	if old != nil && old.Generation.digest == c.digest {
-		if old.Generation.source != c.source || old.Trust != c.trust {
+	if s.judged = c.trust; failing {
+		s.judged = nil
+	}
+	if old != nil && old.Generation.digest == c.digest && !c.kept && !old.Generation.Held {
+		if old.Generation.source != c.source && !s.config.Managed || old.Trust != c.trust {
 			g := *old.Generation
 			g.source = c.source
 			s.swap(&g, c.trust, now)
 		}
+		s.offer, s.offerRules = nil, nil
 		return false, nil
 	}
-	s.number++
-	next := &Generation{Number: s.number, Identity: c.identity, NotAfter: c.notAfter, Since: now, digest: c.digest, source: c.source}
+	next := &Generation{Number: c.number, Identity: c.identity, NotAfter: c.notAfter, Since: c.since, Origin: c.origin, Of: c.of, Held: c.held,
+		digest: c.digest, source: c.source, left: c.left}
+	stored := c.kept || c.number != 0
+	if c.number == 0 {
+		next.Number, next.Since = s.number+1, now
+	}
+	s.number, s.kept = max(s.number, next.Number), nil
 	s.swap(next, c.trust, now)
 	event := Event{Kind: EventRotated, Slot: s.name, Environment: s.env.name, To: next, Latency: now.Sub(s.unit.since)}
 	if old != nil {
 		event.From = old.Generation
+	}
+	event.Actor = o.actor()
+	if c.number != 0 && !c.kept {
+		event.Kind = EventRestored
+	}
+	if !c.held {
+		s.offer, s.offerRules = nil, nil
+	}
+	if stored {
+		s.has(next.Number)
+		k.forgiven(s, next)
+	} else {
+		k.save(s)
 	}
 	k.tell(event)
 	return true, nil
@@ -191,9 +269,11 @@ func (s *Slot) swapLocked(g *Generation, state *trust.State, now time.Time) {
 }
 
 // trustChanged gives the slot the new state at once, whatever its own source is doing.
-func (s *Slot) trustChanged(state *trust.State, now time.Time) {
+func (s *Slot) trustChanged(k *Keeper, state *trust.State, now time.Time) {
 	if snap := s.snapshot.Load(); snap != nil {
 		s.swap(snap.Generation, state, now)
+	} else if s.kept != nil {
+		s.serveKept(k, state, now)
 	}
 }
 
@@ -222,7 +302,8 @@ func (s *Slot) renewTickets(now time.Time) {
 
 // settled is called by the run loop after each look, with the refusal or nil.
 func (s *Slot) settled(k *Keeper, r *Refusal, now time.Time) {
-	st := &SlotStatus{Config: s.config, State: SlotReady, Refusal: r, PendingSince: s.unit.failing, LastAttempt: now}
+	st := &SlotStatus{Config: s.config, State: SlotReady, Refusal: r, PendingSince: s.unit.failing, LastAttempt: now,
+		Unsaved: s.unsaved.err, UnsavedSince: s.unsaved.since}
 	snap := s.snapshot.Load()
 	if snap != nil {
 		st.Generation = snap.Generation
@@ -230,6 +311,8 @@ func (s *Slot) settled(k *Keeper, r *Refusal, now time.Time) {
 	switch {
 	case r == nil && snap == nil:
 		st.State = SlotEmpty
+	case r == nil && snap.Generation.Held:
+		st.State = SlotHeld
 	case r == nil:
 	case !r.Pending:
 		st.State = SlotRefused
@@ -239,6 +322,10 @@ func (s *Slot) settled(k *Keeper, r *Refusal, now time.Time) {
 		st.State = SlotPending
 	}
 	s.status.Store(st)
+	if s.wentBack.Swap(false) {
+		k.tell(Event{Kind: EventWentBack, Slot: s.name, Environment: s.env.name, To: st.Generation, Reason: string(EventWentBack),
+			Err: fmt.Errorf("the generations of slot %q on disk were replaced by older ones while it served", s.name)})
+	}
 	s.renewTickets(now)
 }
 
@@ -251,7 +338,7 @@ func (s *Slot) event(r *Refusal, late bool) Event {
 		e.Kind = EventIncoherent
 	case r.Pending:
 		e.Kind = EventPending
-	case r.Rule == RuleChain && snap != nil && s.unit.digest == snap.Generation.source:
+	case r.Rule == RuleChain && snap != nil && (s.config.Managed && s.offer == nil || s.unit.digest == snap.Generation.source):
 		e.Kind = EventOwnChain
 	}
 	return e

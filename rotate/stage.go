@@ -25,11 +25,19 @@ type candidate struct {
 	source   [sha256.Size]byte // of the files
 	trust    *trust.State      // the state it was verified with
 	notAfter time.Time
+
+	origin Origin
+	of     uint64
+	held   bool
+	left   [sha256.Size]byte
+	number uint64 // 0: the next one
+	since  time.Time
+	kept   bool // the store has it in force, since this look
 }
 
-// stage parses and judges what was read. It is pure: the same material, trust
-// and time give the same answer. current may be nil.
-func stage(c *SlotConfig, m *material, state *trust.State, current *Generation, allow []string, now time.Time) (*candidate, *Refusal) {
+// examine parses and judges what was read of the files of a slot. It is pure: the
+// same material, trust and time give the same answer.
+func examine(c *SlotConfig, m *material, state *trust.State, allow []string, now time.Time) (*candidate, *Refusal) {
 	if r := keyPermissions(c, m); r != nil {
 		return nil, r
 	}
@@ -37,17 +45,16 @@ func stage(c *SlotConfig, m *material, state *trust.State, current *Generation, 
 	if err != nil {
 		return nil, materialRefusal(err)
 	}
-	if r := checkFQDN(c, identity); r != nil {
+	return examineIdentity(c, &candidate{file: c.Files.certificate(), identity: identity, source: m.digest}, state, allow, now)
+}
+
+// examineIdentity judges a candidate by itself: its name and its chain.
+func examineIdentity(c *SlotConfig, cand *candidate, state *trust.State, allow []string, now time.Time) (*candidate, *Refusal) {
+	if r := checkFQDN(c, cand); r != nil {
 		return nil, r
 	}
-	cand := &candidate{file: c.Files.certificate(), identity: identity, source: m.digest}
 	if r := cand.judge(state, now); r != nil && !slices.Contains(allow, r.Rule) {
 		return nil, r
-	}
-	if current != nil && cand.digest != current.digest {
-		if r := guard(c, current, cand, allow); r != nil {
-			return nil, r
-		}
 	}
 	return cand, nil
 }
@@ -58,7 +65,7 @@ func (c *candidate) judge(state *trust.State, now time.Time) *Refusal {
 	c.trust = state
 	defer c.seal()
 	if state == nil {
-		return &Refusal{Reason: reasonNoTrust, Err: fmt.Errorf("the trust of its environment is not ready")}
+		return noTrust()
 	}
 	presented := append([]*x509.Certificate{c.identity.Leaf()}, c.identity.Chain()...)
 	v, err := state.Verify(presented, trust.Request{Purpose: trust.AnyPurpose, Peers: trust.AnyName(), Revocation: ownRevocation(state), NameFromCN: true, Now: now})
@@ -119,46 +126,16 @@ func exposure(mode fs.FileMode) string {
 	return "others than owner and group at it"
 }
 
-func checkFQDN(c *SlotConfig, id *pki.Identity) *Refusal {
+func checkFQDN(c *SlotConfig, cand *candidate) *Refusal {
 	if c.FQDN == "" {
 		return nil
 	}
-	names, _ := id.Names()
+	names, _ := cand.identity.Names()
 	if slices.Contains(names, strings.ToLower(strings.TrimSuffix(c.FQDN, "."))) {
 		return nil
 	}
-	return &Refusal{Reason: reasonFQDN, Err: fmt.Errorf("certificate %q is for %q, slot %q expects %q", c.Files.certificate(), names, c.Name, c.FQDN),
+	return &Refusal{Reason: reasonFQDN, Err: fmt.Errorf("certificate %q is for %q, slot %q expects %q", cand.file, names, c.Name, c.FQDN),
 		Advice: "put the right certificate there, or correct fqdn in the configuration"}
 }
-
-// guard compares next with current: what must not happen by accident.
-func guard(c *SlotConfig, current *Generation, next *candidate, allow []string) *Refusal {
-	was, is := current.Identity.Leaf(), next.identity.Leaf()
-	if is.NotBefore.Before(was.NotBefore) && !slices.Contains(allow, RuleOlder) {
-		return &Refusal{Reason: RuleOlder, Rule: RuleOlder,
-			Err:    fmt.Errorf("certificate %q starts on %s, before the one that serves (%s)", next.file, day(is.NotBefore), day(was.NotBefore)),
-			Advice: fmt.Sprintf("if an older certificate is meant: spinecert rotate %s --allow older", c.Name)}
-	}
-	if lost := lostNames(current.Identity, next.identity); len(lost) > 0 && !slices.Contains(allow, RuleNames) {
-		return &Refusal{Reason: RuleNames, Rule: RuleNames, Err: fmt.Errorf("certificate %q lacks the names %q, which the one that serves has", next.file, lost),
-			Advice: fmt.Sprintf("if the names are meant to go: spinecert rotate %s --allow names", c.Name)}
-	}
-	return nil
-}
-
-// lostNames: a name that moves from CN to SAN is not lost, as pki.Names reads either.
-func lostNames(was, is *pki.Identity) []string {
-	have, _ := is.Names()
-	had, _ := was.Names()
-	var lost []string
-	for _, n := range had {
-		if !slices.Contains(have, n) {
-			lost = append(lost, n)
-		}
-	}
-	return lost
-}
-
-func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func hexDigest(d [sha256.Size]byte) string { return hex.EncodeToString(d[:]) }

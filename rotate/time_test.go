@@ -158,8 +158,8 @@ type hanging struct {
 	release chan struct{}
 }
 
-func (h *hanging) job([]string) job {
-	return job{stage: func(*material, time.Time) (publish, *Refusal) {
+func (h *hanging) job(*Keeper, *order) job {
+	return job{stage: func(*material, *Refusal, time.Time) (publish, *Refusal) {
 		<-h.release
 		return nil, nil
 	}}

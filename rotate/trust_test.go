@@ -51,7 +51,7 @@ func TestTrustChangesWhileMaterialIsBroken(t *testing.T) {
 	b.write("pcs.key", nil, 0o600)
 	b.state(SlotPending)
 
-	b.put("trust.pem", other.BundlePEM(), 0o644)
+	b.replaceTrust(other.BundlePEM())
 	b.until("the slot's peers are judged by the new trust", func() bool {
 		return b.pcs().Snapshot().Trust.Bundle().SubCAs()[0].Equal(other.Cert)
 	})
@@ -74,7 +74,7 @@ func TestOwnCertificateDoesNotStopTrust(t *testing.T) {
 	b.pair(first)
 	b.start()
 	before := b.pcs().Snapshot()
-	b.put("trust.pem", other.BundlePEM(), 0o644)
+	b.replaceTrust(other.BundlePEM())
 	b.until("own chain is told", func() bool { return b.count(EventOwnChain) == 1 })
 	after := b.pcs().Snapshot()
 	if after.Trust.Sequence() <= before.Trust.Sequence() || after.Generation != before.Generation {
@@ -89,7 +89,7 @@ func TestOwnCertificateDoesNotStopTrust(t *testing.T) {
 	if got := b.count(EventOwnChain); got != 1 {
 		t.Errorf("own chain told %d times, want once", got)
 	}
-	b.put("trust.pem", b.sub.BundlePEM(), 0o644)
+	b.replaceTrust(b.sub.BundlePEM())
 	b.state(SlotReady)
 	b.until("the end of it is told", func() bool { return b.count(EventCleared) == 1 })
 }

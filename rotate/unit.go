@@ -23,11 +23,15 @@ const (
 type publish func(k *Keeper, now time.Time) (told bool, r *Refusal)
 
 // job is one look at a source: what to read and how to judge it. It is made by
-// the run loop and runs in a worker; stage returns (nil, nil) for "nothing new".
+// the run loop and runs in a worker. stage is given what was read, or why nothing
+// was; it returns (nil, nil) for "nothing new".
 type job struct {
 	paths []string
 	limit int64
-	stage func(m *material, now time.Time) (publish, *Refusal)
+	stage func(m *material, unread *Refusal, now time.Time) (publish, *Refusal)
+	// aside is asked after stage: if it returns true, what came of the look is the
+	// answer to its order alone and says nothing of the source. May be nil.
+	aside func() bool
 	// own judges what is served already. It is asked where the source does not say
 	// it: while the source is broken, or holds something else. May be nil.
 	own func(source [sha256.Size]byte, now time.Time) *Refusal
@@ -36,7 +40,7 @@ type job struct {
 // owner is what a unit belongs to: a Slot or an Environment. All methods are
 // called by the run loop.
 type owner interface {
-	job(allow []string) job
+	job(k *Keeper, o *order) job
 	settled(k *Keeper, r *Refusal, now time.Time)
 	event(r *Refusal, late bool) Event
 	ownChain(r *Refusal) Event
@@ -58,7 +62,8 @@ type unit struct {
 	again        time.Time // first marked while it ran: when; zero: not
 	removed      bool
 	since        time.Time // when the change now being looked at was first seen
-	allow        []string  // overrides for the next look
+	orders       []*order  // each for a look of its own
+	order        *order    // of the look that runs
 	waiting      []chan<- *Refusal
 	answers      []chan<- *Refusal // who waits for the look that runs
 	next         time.Time         // when to look without an event
@@ -92,6 +97,7 @@ type result struct {
 	digest    [sha256.Size]byte
 	publish   publish
 	refusal   *Refusal
+	aside     bool
 	own       *Refusal
 	watchErr  error
 }
@@ -115,17 +121,16 @@ func (l look) run(u *unit, w *watcher, now time.Time) result {
 		}
 	}
 	m, err := readAll(l.job.paths, l.job.limit)
-	if err != nil {
-		var r *Refusal
-		if !errors.As(err, &r) {
-			r = unreadable(err)
-		}
-		res.refusal = r
-	} else {
-		res.read, res.digest, res.stat = true, m.digest, m.stat
-		res.publish, res.refusal = l.job.stage(m, now)
+	var unread *Refusal
+	if err != nil && !errors.As(err, &unread) {
+		unread = unreadable(err)
 	}
-	if res.refusal != nil && l.job.own != nil {
+	if err == nil {
+		res.read, res.digest, res.stat = true, m.digest, m.stat
+	}
+	res.publish, res.refusal = l.job.stage(m, unread, now)
+	res.aside = l.job.aside != nil && l.job.aside()
+	if res.refusal != nil && !res.aside && l.job.own != nil {
 		res.own = l.job.own(res.digest, now)
 	}
 	return res

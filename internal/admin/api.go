@@ -13,7 +13,7 @@ type Status struct {
 	Slots        []Slot        `json:"slots"`
 	Tunnels      []Tunnel      `json:"tunnels"`
 	Services     []struct{}    `json:"services"`
-	Requests     []struct{}    `json:"requests"`
+	Requests     []Request     `json:"requests"`
 	Conditions   []Condition   `json:"conditions"`
 }
 
@@ -79,6 +79,11 @@ type Slot struct {
 	LastReason   string   `json:"last_reason"`
 	Hint         string   `json:"hint"`
 	Affects      Affects  `json:"affects"`
+	Managed      bool     `json:"managed"` // its identities come from requests, and not from files
+	Origin       string   `json:"origin"`  // of the generation: files, import or rollback; "" while there is none
+	Of           uint64   `json:"of"`      // rollback: the generation that was put in force again; else 0
+	Held         bool     `json:"held"`    // rollback: what the source holds is not taken
+	Unsaved      string   `json:"unsaved"` // why the state directory does not have what is served; "" if it has
 }
 
 // Affects says who is hit when a slot's certificate ends.
@@ -118,6 +123,11 @@ type Error struct {
 	Code    string `json:"code"` // one word, for programs
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
+	// Reason says more than the code where something was judged: a reason of the
+	// contract, or a guard rule. It may be "".
+	Reason string `json:"reason,omitempty"`
+	// Rule is the guard rule that, allowed, would let it pass; "" if none would.
+	Rule string `json:"rule,omitempty"`
 	// Problems lists the errors of a configuration, one each, with its place.
 	Problems []string `json:"problems,omitempty"`
 }
@@ -129,7 +139,7 @@ func (e *Error) Error() string { return e.Message }
 const (
 	CodeConfiguration = "configuration" // the configuration is wrong; nothing changed
 	CodeForbidden     = "forbidden"     // the caller may not change anything
-	CodeUnknown       = "unknown"       // there is no such slot
+	CodeUnknown       = "unknown"       // there is no such slot or request
 	CodeRefused       = "refused"       // examined and judged bad; what was served goes on
 	CodeFailed        = "failed"        // could not be done
 	CodeUsage         = "usage"         // the request does not make sense
@@ -137,8 +147,9 @@ const (
 
 // RotateRequest asks to look at a slot's source now.
 type RotateRequest struct {
-	Slot  string   `json:"slot"`
-	Allow []string `json:"allow,omitempty"` // guard rules to override, once
+	Slot    string   `json:"slot"`
+	Allow   []string `json:"allow,omitempty"`   // guard rules to override, once
+	Release bool     `json:"release,omitempty"` // end the hold of a rollback
 }
 
 // RotateResult is the slot afterwards. Rotated says whether its generation changed.

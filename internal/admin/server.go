@@ -33,6 +33,14 @@ type Backend struct {
 	Status func(context.Context) Status
 	Rotate func(context.Context, Caller, RotateRequest) (RotateResult, error)
 	Reload func(context.Context, Caller) (ReloadResult, error)
+	// What is nil is not supported, and says so.
+	NewRequest func(context.Context, Caller, CSRRequest) (CSRResult, error)
+	Cancel     func(context.Context, Caller, CancelRequest) (CancelResult, error)
+	Request    func(ctx context.Context, id string) (CSRResult, error)
+	Import     func(context.Context, Caller, ImportRequest) (ImportResult, error)
+	Rollback   func(context.Context, Caller, RollbackRequest) (RotateResult, error)
+	// Trust may be nil.
+	Trust *TrustBackend
 	// Writers returns the user IDs that may change something.
 	Writers func() []int
 	// Forbidden is told who tried to change something without being one of them. May be nil.
@@ -54,9 +62,9 @@ func NewServer(b Backend) *http.Server {
 	mux.HandleFunc("POST /v1/reload", change(b, "reload", func(ctx context.Context, c Caller, _ struct{}) (any, error) {
 		return b.Reload(ctx, c)
 	}))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, nil, &Error{Code: CodeUsage, Message: fmt.Sprintf("%s %q: not supported by this version", r.Method, r.URL.Path)})
-	})
+	requestRoutes(mux, b)
+	trustRoutes(mux, b)
+	mux.HandleFunc("/", notSupported)
 	return &http.Server{
 		Handler:           identified(mux),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -83,8 +91,17 @@ func identified(next http.Handler) http.Handler {
 	})
 }
 
+func notSupported(w http.ResponseWriter, r *http.Request) {
+	answer(w, nil, &Error{Code: CodeUsage, Message: fmt.Sprintf("%s %q: not supported by this version", r.Method, r.URL.Path)})
+}
+
 // change wraps what alters something: who may, and what was sent.
 func change[T any](b Backend, action string, do func(context.Context, Caller, T) (any, error)) http.HandlerFunc {
+	return changeUpTo(b, action, maxRequest, do)
+}
+
+// changeUpTo is change for requests with up to limit bytes.
+func changeUpTo[T any](b Backend, action string, limit int64, do func(context.Context, Caller, T) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		caller, _ := r.Context().Value(callerKey{}).(Caller)
 		if !slices.Contains(b.Writers(), caller.UID) {
@@ -96,15 +113,23 @@ func change[T any](b Backend, action string, do func(context.Context, Caller, T)
 			return
 		}
 		var in T
-		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&in); err != nil {
-			answer(w, nil, &Error{Code: CodeUsage, Message: "read request: " + err.Error()})
+		if err := decode(w, r, limit, &in); err != nil {
+			answer(w, nil, err)
 			return
 		}
 		result, err := do(r.Context(), caller, in)
 		answer(w, result, err)
 	}
+}
+
+// decode reads the body of a request: what is not known in it is an error.
+func decode(w http.ResponseWriter, r *http.Request, limit int64, in any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
+	d.DisallowUnknownFields()
+	if err := d.Decode(in); err != nil {
+		return &Error{Code: CodeUsage, Message: "read request: " + err.Error()}
+	}
+	return nil
 }
 
 func answer(w http.ResponseWriter, result any, err error) {

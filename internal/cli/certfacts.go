@@ -41,6 +41,7 @@ type certificateFacts struct {
 	OCSP               []string       `json:"ocsp"`
 	SHA256             string         `json:"sha256"`
 	Known              *knownFacts    `json:"known,omitempty"`
+	Lint               []lintFacts    `json:"lint,omitzero"` // with --strict only
 }
 
 // knownFacts is what the program knows of a CA of the NHS.

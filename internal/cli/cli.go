@@ -49,6 +49,11 @@ func Main(ctx context.Context, version string, args []string, stdin io.Reader, s
 	return a.exit
 }
 
+// Commands returns the tree of commands, for pages made of their help.
+func Commands() *cobra.Command {
+	return newRootCmd(&app{version: "devel", in: strings.NewReader(""), out: io.Discard, err: io.Discard})
+}
+
 // newRootCmd builds the tree of commands.
 func newRootCmd(a *app) *cobra.Command {
 	root := &cobra.Command{
@@ -71,9 +76,9 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVar(&a.global.config, "config", "", "configuration `FILE` (default "+defaultConfig+")")
 	flags.StringVar(&a.global.socket, "socket", "", "admin socket of the daemon (default the configuration's, else "+defaultSocket+")")
 	flags.StringVar(&a.global.output, "output", outputText, "text or json")
-	flags.DurationVar(&a.global.timeout, "timeout", 0, "how long to wait for daemon or peer (default 10s, or 30s for rotate and reload)")
+	flags.DurationVar(&a.global.timeout, "timeout", 0, "how long to wait for daemon or peer (default 10s, or 30s for what changes something)")
 	complete(root, "output", outputText, outputJSON)
-	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newRotateCmd(a), newReloadCmd(a),
+	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newRotateCmd(a), newRollbackCmd(a), newReloadCmd(a), newTrustCmd(a), newStateCmd(a),
 		newConfigCmd(a), newSandboxCmd(a), newCompletionCmd(a), newVersionCmd(a))
 	root.SetHelpCommand(newHelpCmd())
 	return root
@@ -120,12 +125,6 @@ func later(cmd *cobra.Command, name string) {
 	markLater(cmd, name)
 }
 
-// laterValue is later for a flag that takes a value.
-func laterValue(cmd *cobra.Command, name string) {
-	cmd.Flags().String(name, "", "")
-	markLater(cmd, name)
-}
-
 func markLater(cmd *cobra.Command, name string) {
 	_ = cmd.Flags().MarkHidden(name) // it exists
 	if cmd.Annotations == nil {
@@ -136,7 +135,7 @@ func markLater(cmd *cobra.Command, name string) {
 
 // laterCommands are those of the contract that this version has not.
 func laterCommands() []string {
-	return []string{"csr list", "csr show", "csr cancel", "check", "doctor", "rollback", "deliver", "services", "state", "trust", "alerts", "upgrade", "config systemd"}
+	return []string{"check", "doctor", "deliver", "services", "trust fetch", "trust crl", "alerts", "upgrade", "config systemd"}
 }
 
 // needCommand is what a command does that only holds others.

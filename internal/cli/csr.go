@@ -23,20 +23,21 @@ const (
 	codeExists = "exists"
 )
 
-// newCSRCmd builds the command csr, which holds new.
+// newCSRCmd builds the command csr, which holds new, list, show and cancel.
 func newCSRCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "csr",
-		Short: "Make a key and a certificate request",
+		Short: "Make keys and certificate requests, and keep track of them",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needCommand,
 	}
-	cmd.AddCommand(newCSRNewCmd(a))
+	cmd.AddCommand(newCSRNewCmd(a), newCSRListCmd(a), newCSRShowCmd(a), newCSRCancelCmd(a))
 	return cmd
 }
 
 // csrOptions are those of csr new.
 type csrOptions struct {
+	slot string
 	fqdn string
 	out  string
 	kind string
@@ -47,25 +48,37 @@ type csrOptions struct {
 func newCSRNewCmd(a *app) *cobra.Command {
 	o := &csrOptions{}
 	cmd := &cobra.Command{
-		Use:   "new --fqdn NAME --out DIR",
-		Short: "Make a new key and a certificate request for a name",
-		Long: "Writes DIR/NAME.key.pem, which only its owner can read, and then DIR/NAME.csr, and says where to send the request. Nothing is\n" +
+		Use:   "new (--slot S | --fqdn NAME --out DIR)",
+		Short: "Make a new key and a certificate request, for a slot or for a name",
+		Long: "For a managed slot, key and request are kept in the state directory until the answer is imported, and what serves goes on. Name,\n" +
+			"kind of key and alternative names are those of the configuration, unless --key or --san says otherwise. The daemon does it, or, if\n" +
+			"none runs, this program.\n\n" +
+			"With --fqdn and --out, without configuration and daemon: writes DIR/NAME.key.pem, which only its owner can read, and then DIR/NAME.csr, and says where to send the request. Nothing is\n" +
 			"overwritten. The name becomes the common name and the only field of the subject; alternative names are added only for --san.\n" +
 			"Exit status 3: a name is against a rule. 1: a file is there already, or cannot be written.",
-		Example: "  spinecert csr new --fqdn pcs.thirdparty.nhs.uk --out pcs-2027 --mail",
+		Example: "  spinecert csr new --slot pcs --mail\n  spinecert csr new --fqdn pcs.thirdparty.nhs.uk --out pcs-2027 --mail",
 		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			result, err := runCSRNew(cmd.Context(), o)
+			if o.slot == "" && !cmd.Flags().Changed("slot") {
+				result, err := runCSRNew(cmd.Context(), o)
+				return outcome(a, cmd, result, err)
+			}
+			if err := o.checkSlot(); err != nil {
+				return a.finish(cmd, nil, err)
+			}
+			ctx, cancel := a.global.wait(cmd.Context(), changeWait)
+			defer cancel()
+			result, err := runCSRSlot(ctx, a.global.writer(), o)
 			return outcome(a, cmd, result, err)
 		},
 	}
 	flags := cmd.Flags()
+	flags.StringVar(&o.slot, "slot", "", "managed slot `S` of the configuration")
 	flags.StringVar(&o.fqdn, "fqdn", "", "`NAME` of the endpoint, under nhs.uk")
 	flags.StringVar(&o.out, "out", "", "`DIR` for the two files; made with mode 0700 if it is not there")
-	flags.StringVar(&o.kind, "key", string(pki.RSA2048), "`KIND` of key: "+keyKinds())
+	flags.StringVar(&o.kind, "key", "", "`KIND` of key: "+keyKinds()+" (default that of the slot, else rsa-2048)")
 	flags.StringArrayVar(&o.sans, "san", nil, "alternative `NAME` to ask for (repeatable)")
 	flags.BoolVar(&o.mail, "mail", false, "write the mail as well")
-	laterValue(cmd, "slot")
 	complete(cmd, "key", strings.Split(keyKinds(), ", ")...)
 	return cmd
 }
@@ -85,10 +98,17 @@ type csrResult struct {
 	SANs      []string      `json:"sans"`
 	Key       string        `json:"key"` // kind
 	KeySHA256 string        `json:"key_sha256"`
-	Files     csrFiles      `json:"files"`
+	Files     *csrFiles     `json:"files,omitempty"` // without a slot
 	SendTo    []csrDesk     `json:"send_to"`
 	Notes     []warning     `json:"notes"`
 	Mail      *enrol.Letter `json:"mail,omitempty"`
+
+	Slot        string `json:"slot,omitempty"` // and with it:
+	Environment string `json:"environment,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+	Request     string `json:"csr,omitempty"` // PEM
+	Inbox       string `json:"inbox,omitempty"`
+	Offline     bool   `json:"offline,omitempty"` // no daemon took part
 }
 
 type csrFiles struct {
@@ -104,7 +124,12 @@ type csrDesk struct {
 
 func (o *csrOptions) check() error {
 	const usage = "spinecert csr new --fqdn pcs.thirdparty.nhs.uk --out DIR"
+	if o.kind == "" {
+		o.kind = string(pki.RSA2048)
+	}
 	switch {
+	case o.fqdn == "" && o.out == "":
+		return usagef(usage+", or --slot S", "csr new: --slot S, or --fqdn NAME and --out DIR, are missing")
 	case o.fqdn == "":
 		return usagef(usage, "csr new: --fqdn NAME is missing")
 	case o.out == "":
@@ -114,6 +139,20 @@ func (o *csrOptions) check() error {
 	}
 	if err := pki.CheckRequestNames(o.fqdn, o.sans...); err != nil {
 		return judged(codeName, err)
+	}
+	return nil
+}
+
+// checkSlot judges the flags for a slot; the daemon judges the rest.
+func (o *csrOptions) checkSlot() error {
+	const usage = "spinecert csr new --slot S"
+	switch {
+	case o.slot == "":
+		return usagef(usage, "csr new: --slot S is empty")
+	case o.fqdn != "" || o.out != "":
+		return usagef("the name of a slot is in the configuration, and its key stays in the state directory: "+usage, "csr new: --slot is not for --fqdn and --out")
+	case o.kind != "" && !slices.Contains(pki.KeyKinds(), pki.KeyKind(o.kind)):
+		return usagef("use one of "+keyKinds(), "--key %q: unknown", o.kind)
 	}
 	return nil
 }
@@ -174,15 +213,9 @@ func (o *csrOptions) write(dir *durable.Dir) (*csrResult, error) {
 }
 
 func (o *csrOptions) describe(pub crypto.PublicKey, request []byte, files csrFiles) *csrResult {
-	r := &csrResult{ID: pki.RequestID(pub), FQDN: o.fqdn, SANs: list(o.sans), Key: o.kind, KeySHA256: pki.KeyFingerprint(pub), Files: files, Notes: []warning{}}
-	for _, d := range enrol.Desks() {
+	r := &csrResult{ID: pki.RequestID(pub), FQDN: o.fqdn, SANs: list(o.sans), Key: o.kind, KeySHA256: pki.KeyFingerprint(pub), Files: &files, Notes: requestNotes(o.kind, o.sans)}
+	for _, d := range enrol.DesksFor("", o.fqdn) {
 		r.SendTo = append(r.SendTo, csrDesk(d))
-	}
-	if !strings.HasPrefix(o.kind, "rsa-") {
-		r.Notes = append(r.Notes, warning{"key_kind", "it is not confirmed that the authority takes keys that are not RSA: ask before you send it"})
-	}
-	if len(o.sans) > 0 {
-		r.Notes = append(r.Notes, warning{"san", "it is not confirmed that the authority copies alternative names: look for them in its answer"})
 	}
 	if o.mail {
 		letter := enrol.NewLetter(enrol.Applicant{}, request, enrol.Asked{Name: o.fqdn, Names: o.sans, Key: pki.DescribeKey(pub)})
@@ -191,8 +224,24 @@ func (o *csrOptions) describe(pub crypto.PublicKey, request []byte, files csrFil
 	return r
 }
 
+// requestNotes says what nobody has confirmed of a request.
+func requestNotes(kind string, sans []string) []warning {
+	notes := []warning{}
+	if !strings.HasPrefix(kind, "rsa-") {
+		notes = append(notes, warning{"key_kind", "it is not confirmed that the authority takes keys that are not RSA: ask before you send it"})
+	}
+	if len(sans) > 0 {
+		notes = append(notes, warning{"san", "it is not confirmed that the authority copies alternative names: look for them in its answer"})
+	}
+	return notes
+}
+
 // show says what was made and what to do with it.
 func (r *csrResult) show(p *page) {
+	if r.Slot != "" {
+		r.showSlot(p)
+		return
+	}
 	p.line("request for %s", r.FQDN)
 	p.fact(2, "id", r.ID)
 	p.fact(2, "key", r.Key+", public key sha256 "+r.KeySHA256)
@@ -204,25 +253,14 @@ func (r *csrResult) show(p *page) {
 	}
 	p.blank()
 	p.line("Next: see that %s is in DNS, and send the request, never the key, to", r.FQDN)
-	for _, d := range r.SendTo {
-		to := d.Address
-		if d.Other != "" {
-			to += ", or use " + d.Other
-		}
-		p.line("  %s  (%s)", to, d.For)
-	}
+	r.showDesks(p)
 	p.line("and then take the answer back, in whatever form it comes:")
 	p.line("  spinecert import ANSWER --key %s --out NEW-DIR --trust FILE", quoted(r.Files.Key))
 	if r.Mail == nil {
 		return
 	}
 	p.blank()
-	p.line("To: %s", r.Mail.To)
-	p.line("Subject: %s", r.Mail.Subject)
-	p.blank()
-	for line := range strings.Lines(r.Mail.Body) {
-		p.line("%s", strings.TrimSuffix(line, "\n"))
-	}
+	showLetter(p, r.Mail)
 }
 
 // unwritable is a failure to write a file or directory, with exit status 1.

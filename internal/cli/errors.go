@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,7 +102,7 @@ func classify(err error) (exit int, code string) {
 	case errors.As(err, &f):
 		return f.exit, f.code
 	case errors.As(err, &refusal):
-		return exitOfAPI(refusal.Code), refusal.Code
+		return exitOfAPI(refusal.Code), cmp.Or(refusal.Reason, refusal.Code)
 	case errors.Is(err, context.DeadlineExceeded):
 		return exitFailed, codeTimeout
 	case errors.As(err, &unreachable):

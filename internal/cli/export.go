@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -15,50 +14,17 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/spinecert/spinecert/internal/durable"
-	"github.com/spinecert/spinecert/internal/enrol"
-	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/trust"
 )
-
-// exportFormat is one format of export.
-type exportFormat struct {
-	name     string
-	private  bool // holds the private key
-	password bool // needs one
-	encode   func(*exportSource) ([]byte, error)
-}
-
-// exportFormats lists them in the order of the manual.
-func exportFormats() []exportFormat {
-	return []exportFormat{
-		{"cert", false, false, (*exportSource).cert},
-		{"chain", false, false, (*exportSource).chainOnly},
-		{"fullchain", false, false, (*exportSource).fullChain},
-		{"key", true, false, (*exportSource).keyOnly},
-		{"combined", true, false, (*exportSource).combined},
-		{"der", false, false, (*exportSource).der},
-		{"pkcs12", true, true, (*exportSource).pkcs12},
-		{"trust-pem", false, false, (*exportSource).trustPEM},
-		{"trust-pkcs12", false, true, (*exportSource).trustPKCS12},
-	}
-}
-
-// laterFormats are those of the contract that this version has not.
-func laterFormats() []string { return []string{"jks", "crl-pem", "ldaprc"} }
-
-func exportFormatNames() []string {
-	var names []string
-	for _, f := range exportFormats() {
-		names = append(names, f.name)
-	}
-	return names
-}
 
 // exportOptions are those of export.
 type exportOptions struct {
 	files        []string
 	key          string
+	slot         string
+	generation   uint64 // 0 is the one in force
+	numbered     bool   // --generation was given
+	config       string
 	format       string
 	to           string
 	passwordFile string
@@ -74,16 +40,20 @@ func newExportCmd(a *app) *cobra.Command {
 	o := &exportOptions{}
 	var in []string
 	cmd := &cobra.Command{
-		Use:   "export --in FILE... [--key FILE] --format F --to FILE",
+		Use:   "export (--slot S [--generation N] | --in FILE... [--key FILE]) --format F --to FILE",
 		Short: "Write certificates and keys in the form that a program wants",
-		Long: "Reads files of any form and writes one of another: " + strings.Join(exportFormatNames(), ", ") + ".\n" +
-			"What holds a private key is written with mode 0600, and never to a terminal. Nothing is judged.\n" +
-			"Exit status 3: the files do not hold what the format needs. 1: a file cannot be read or written.",
-		Example: "  spinecert export --in fullchain.pem --key key.pem --format pkcs12 --password-file pass --to pcs.p12",
-		Args:    cobra.ArbitraryArgs,
+		Long: "Takes what a slot of this host has, or files of any form, and writes one of: " + strings.Join(exportFormatNames(), ", ") + ".\n" +
+			"--slot reads the state directory that the configuration names, as root or its owner, and needs no daemon. CAs and CRLs are those of\n" +
+			"the environment of the slot. What holds a private key is written with mode 0600, and never to a terminal. Nothing is judged.\n" +
+			"ldaprc writes trust.pem, fullchain.pem and key.pem, which it names, beside it.\n" +
+			"Exit status 3: what was read does not hold what the format needs. 2: there is no such slot or generation. 1: something cannot be read\n" +
+			"or written, or the slot has nothing yet.",
+		Example: "  spinecert export --slot pcs --format fullchain --to /etc/nginx/spine/fullchain.pem\n" +
+			"  spinecert export --in fullchain.pem --key key.pem --format pkcs12 --password-file pass --to pcs.p12",
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.files, o.stdin, o.stdout, o.now = slices.Concat(in, args), a.in, a.out, time.Now()
-			o.json = a.global.output == outputJSON
+			o.json, o.config, o.numbered = a.global.output == outputJSON, a.global.config, cmd.Flags().Changed("generation")
 			result, err := runExport(cmd.Context(), o)
 			return outcome(a, cmd, result, err)
 		},
@@ -91,12 +61,12 @@ func newExportCmd(a *app) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringArrayVar(&in, "in", nil, "`FILE` with certificates, and perhaps the key (repeatable)")
 	flags.StringVar(&o.key, "key", "", "`FILE` with the private key")
+	flags.StringVar(&o.slot, "slot", "", "take what slot `S` has, instead of files")
+	flags.Uint64Var(&o.generation, "generation", 0, "take generation `N` of the slot (default the one in force)")
 	flags.StringVar(&o.format, "format", "", "`F` is one of "+strings.Join(exportFormatNames(), ", "))
 	flags.StringVar(&o.to, "to", "", "`FILE` to write, or - for standard output")
-	flags.StringVar(&o.passwordFile, "password-file", "", "`F` has the password of PKCS#12 files, read or written, in its first line")
+	flags.StringVar(&o.passwordFile, "password-file", "", "`F` has the password of PKCS#12 files, read or written, or of JKS, in its first line")
 	flags.BoolVar(&o.force, "force", false, "replace a file that is there")
-	laterValue(cmd, "slot")
-	laterValue(cmd, "generation")
 	complete(cmd, "format", exportFormatNames()...)
 	return cmd
 }
@@ -105,40 +75,58 @@ func newExportCmd(a *app) *cobra.Command {
 type exportResult struct {
 	Format       string   `json:"format"`
 	File         string   `json:"file"`
-	Private      bool     `json:"private"` // holds a private key
+	Private      bool     `json:"private"`              // holds a private key
+	Slot         string   `json:"slot,omitempty"`       // with --slot
+	Generation   uint64   `json:"generation,omitempty"` // with --slot, unless it is about the environment
 	Certificates []string `json:"certificates"`
+	CRLs         []string `json:"crls,omitempty"`
+	Beside       []string `json:"beside,omitempty"` // other files that were written
 	Bytes        int      `json:"bytes"`
 	Notes        []string `json:"notes"`
 
 	data []byte // for standard output
 }
 
+const exportUsage = "spinecert export --slot pcs --format combined --to pcs.pem, or --in fullchain.pem --key key.pem in place of --slot"
+
 // check finds the format and refuses what cannot be meant.
 func (o *exportOptions) check() (exportFormat, error) {
-	const usage = "spinecert export --in fullchain.pem --key key.pem --format combined --to pcs.pem"
 	i := slices.IndexFunc(exportFormats(), func(f exportFormat) bool { return f.name == o.format })
 	switch {
-	case len(o.files) == 0:
-		return exportFormat{}, usagef(usage, "export: --in FILE is missing")
+	case o.slot == "" && len(o.files) == 0:
+		return exportFormat{}, usagef(exportUsage, "export: --slot S or --in FILE is missing")
+	case o.slot != "" && (len(o.files) > 0 || o.key != ""):
+		return exportFormat{}, usagef(exportUsage, "export: --slot and --in, --key are one or the other")
+	case o.slot == "" && o.numbered:
+		return exportFormat{}, usagef("name the slot with --slot", "--generation: is one of a slot")
+	case o.numbered && o.generation == 0:
+		return exportFormat{}, usagef("leave it out for the one in force", "--generation 0: they are counted from 1")
 	case o.format == "":
-		return exportFormat{}, usagef(usage, "export: --format is missing")
-	case slices.Contains(laterFormats(), o.format):
-		return exportFormat{}, notSupported("--format " + o.format)
+		return exportFormat{}, usagef(exportUsage, "export: --format is missing")
 	case i < 0:
 		return exportFormat{}, usagef("use one of "+strings.Join(exportFormatNames(), ", "), "--format %q: unknown", o.format)
 	case o.to == "":
-		return exportFormat{}, usagef(usage, "export: --to FILE is missing")
+		return exportFormat{}, usagef(exportUsage, "export: --to FILE is missing")
 	case o.to == standardInput && o.json:
 		return exportFormat{}, usagef("name a file with --to, or leave --output json out", "--to -: standard output is taken by --output json")
 	}
 	f := exportFormats()[i]
-	if f.private && o.to == standardInput && isTerminal(o.stdout) {
-		return f, usagef("name a file with --to", "--to -: a private key does not go to a terminal")
+	return f, o.checkFormat(f)
+}
+
+// checkFormat refuses what a format cannot be asked for.
+func (o *exportOptions) checkFormat(f exportFormat) error {
+	switch {
+	case o.numbered && f.needs&needIdentity == 0:
+		return usagef("leave --generation out", "--format %s: is of the environment, which has no generations", f.name)
+	case o.to == standardInput && f.beside:
+		return usagef("name a file in a directory of its own with --to", "--to -: %s names files that are written beside it", f.name)
+	case o.to == standardInput && f.private && isTerminal(o.stdout):
+		return usagef("name a file with --to", "--to -: a private key does not go to a terminal")
+	case f.password && o.passwordFile == "":
+		return usagef("put a password into a file of mode 0600 and name it with --password-file", "--format %s: needs --password-file", f.name)
 	}
-	if f.password && o.passwordFile == "" {
-		return f, usagef("put a password into a file of mode 0600 and name it with --password-file", "--format %s: needs --password-file", f.name)
-	}
-	return f, nil
+	return nil
 }
 
 func isTerminal(w io.Writer) bool {
@@ -152,73 +140,38 @@ func runExport(_ context.Context, o *exportOptions) (*exportResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &exportSource{now: o.now}
-	if s.password, err = readPassword(o.passwordFile); err != nil {
-		return nil, err
-	}
-	if s.answer, err = readAnswer(o.files, o.stdin, s.password); err != nil {
-		return nil, err
-	}
-	if err := s.findKey(o.key); err != nil {
+	s := &exportSource{now: o.now, to: o.to}
+	if err := s.read(o, format); err != nil {
 		return nil, err
 	}
 	data, err := format.encode(s)
 	if err != nil {
 		var verdict *trust.VerifyError
-		if errors.As(err, &verdict) {
+		var own *exitError
+		if errors.As(err, &verdict) || errors.As(err, &own) {
 			return nil, err
 		}
-		return nil, judged(codeOf(err, codeMalformed), err)
+		return nil, judged(codeMalformed, err)
 	}
-	r := &exportResult{Format: format.name, File: o.to, Private: format.private, Certificates: list(s.wrote), Bytes: len(data),
-		Notes: list(slices.Concat(s.notes, s.answer.Passed()))}
+	r := &exportResult{Format: format.name, File: o.to, Private: format.private, Slot: o.slot, Generation: s.generation, Certificates: list(s.wrote),
+		CRLs: s.lists, Bytes: len(data), Notes: list(s.notes)}
 	if o.to == standardInput {
 		r.data = data
 		return r, nil
 	}
-	mode := fs.FileMode(0o644)
-	if format.private {
-		mode = 0o600
+	for _, f := range s.beside {
+		r.Beside = append(r.Beside, f.path)
 	}
-	write := durable.Create
-	if o.force {
-		write = durable.Replace
-	}
-	if err := write(o.to, data, mode); err != nil {
-		f := unwritable(o.to, err)
-		if f.code == codeExists {
-			f.hint = "nothing is overwritten without --force"
-		}
-		return nil, f
-	}
-	return r, nil
+	// The file that names the others comes last.
+	return r, writeExport(append(s.beside, exportFile{path: o.to, data: data, mode: format.mode()}), o.force)
 }
 
-// exportSource is what was read, and what of it was written.
-type exportSource struct {
-	answer   *enrol.Answer
-	key      crypto.Signer // nil if there is none
-	password []byte
-	now      time.Time
-	wrote    []string
-	notes    []string
-}
-
-// findKey takes the key of --key, else the one that the files hold.
-func (s *exportSource) findKey(name string) error {
-	if name != "" {
-		key, notes, err := readKeyOf(name, s.password)
-		s.key, s.notes = key, notes
-		return err
+// mode is that of the file.
+func (f exportFormat) mode() fs.FileMode {
+	if f.private {
+		return 0o600
 	}
-	switch keys := s.answer.Keys; len(keys) {
-	case 0:
-	case 1:
-		s.key = keys[0]
-	default:
-		return judged(codeMalformed, fmt.Errorf("%d private keys are in the files: name the right one with --key", len(keys)))
-	}
-	return nil
+	return 0o644
 }
 
 // show says what was written, or is it.
@@ -228,27 +181,23 @@ func (r *exportResult) show(p *page) {
 		return
 	}
 	p.line("%s: %s, %s", r.File, r.Format, count(r.Bytes, "byte"))
+	switch {
+	case r.Generation != 0:
+		p.fact(2, "slot", fmt.Sprintf("%s, generation %d", r.Slot, r.Generation))
+	case r.Slot != "":
+		p.fact(2, "slot", r.Slot+", its environment")
+	}
 	for i, c := range r.Certificates {
 		p.fact(2, fmt.Sprintf("certificate %d", i+1), c)
+	}
+	for i, c := range r.CRLs {
+		p.fact(2, fmt.Sprintf("crl %d", i+1), c)
 	}
 	if r.Private {
 		p.fact(2, "private key", "inside, mode 0600")
 	}
+	p.fact(2, "beside it", r.Beside...)
 	for _, note := range r.Notes {
 		p.line("note: %s", note)
 	}
-}
-
-// identity is leaf, chain and key, which fit together.
-func (s *exportSource) identity() (*pki.Identity, error) {
-	if s.key == nil {
-		f := judged(codeMalformed, errors.New("there is no private key in the files"))
-		f.hint = "name it with --key"
-		return nil, f
-	}
-	certs, err := s.leafAndChain()
-	if err != nil {
-		return nil, err
-	}
-	return pki.NewIdentity(certs, s.key)
 }

@@ -3,10 +3,57 @@ package cli
 import (
 	"crypto"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"fmt"
 
 	"github.com/spinecert/spinecert/pki"
 )
+
+// exportNeeds says what a format is made of.
+type exportNeeds uint8
+
+const (
+	needIdentity exportNeeds = 1 << iota // of the slot, or what is in the files
+	needTrust                            // of the environment, or what is in the files
+	needCRLs                             // the same
+)
+
+// exportFormat is one format of export.
+type exportFormat struct {
+	name     string
+	needs    exportNeeds
+	private  bool // holds the private key
+	password bool // needs one
+	beside   bool // names files that are written beside it
+	encode   func(*exportSource) ([]byte, error)
+}
+
+// exportFormats lists them in the order of the manual.
+func exportFormats() []exportFormat {
+	return []exportFormat{
+		{name: "cert", needs: needIdentity, encode: (*exportSource).cert},
+		{name: "chain", needs: needIdentity, encode: (*exportSource).chainOnly},
+		{name: "fullchain", needs: needIdentity, encode: (*exportSource).fullChain},
+		{name: "key", needs: needIdentity, private: true, encode: (*exportSource).keyOnly},
+		{name: "combined", needs: needIdentity, private: true, encode: (*exportSource).combined},
+		{name: "der", needs: needIdentity, encode: (*exportSource).der},
+		{name: "pkcs12", needs: needIdentity, private: true, password: true, encode: (*exportSource).pkcs12},
+		{name: "jks", needs: needIdentity, private: true, password: true, encode: (*exportSource).jks},
+		{name: "trust-pem", needs: needTrust, encode: (*exportSource).trustPEM},
+		{name: "trust-pkcs12", needs: needTrust, password: true, encode: (*exportSource).trustPKCS12},
+		{name: "crl-pem", needs: needCRLs, encode: (*exportSource).crlPEM},
+		{name: "ldaprc", needs: needIdentity | needTrust, beside: true, encode: (*exportSource).ldaprc},
+	}
+}
+
+func exportFormatNames() []string {
+	var names []string
+	for _, f := range exportFormats() {
+		names = append(names, f.name)
+	}
+	return names
+}
 
 // record keeps what is written, for the result.
 func (s *exportSource) record(certs ...*x509.Certificate) {
@@ -16,6 +63,9 @@ func (s *exportSource) record(certs ...*x509.Certificate) {
 }
 
 func (s *exportSource) leaf() (*x509.Certificate, error) {
+	if s.kept != nil {
+		return s.kept.Leaf(), nil
+	}
 	var pub crypto.PublicKey
 	if s.key != nil {
 		pub = s.key.Public()
@@ -25,6 +75,9 @@ func (s *exportSource) leaf() (*x509.Certificate, error) {
 
 // leafAndChain is what is sent in a handshake, in its order.
 func (s *exportSource) leafAndChain() ([]*x509.Certificate, error) {
+	if s.kept != nil {
+		return append([]*x509.Certificate{s.kept.Leaf()}, s.kept.Chain()...), nil
+	}
 	leaf, err := s.leaf()
 	if err != nil {
 		return nil, err
@@ -76,16 +129,30 @@ func (s *exportSource) fullChain() ([]byte, error) {
 }
 
 func (s *exportSource) keyOnly() ([]byte, error) {
-	if s.key == nil {
-		_, err := s.identity()
+	if s.key != nil { // a key alone is enough
+		return pki.EncodeKey(s.key)
+	}
+	id, err := s.identity()
+	if err != nil {
 		return nil, err
 	}
-	return pki.EncodeKey(s.key)
+	return pki.EncodeKey(id.Signer())
+}
+
+// whole is the identity, recorded as written.
+func (s *exportSource) whole() (*pki.Identity, []*x509.Certificate, error) {
+	id, err := s.identity()
+	if err != nil {
+		return nil, nil, err
+	}
+	certs := append([]*x509.Certificate{id.Leaf()}, id.Chain()...)
+	s.record(certs...)
+	return id, certs, nil
 }
 
 // combined is certificate, chain, key, in the order that HAProxy wants.
 func (s *exportSource) combined() ([]byte, error) {
-	id, err := s.identity()
+	id, certs, err := s.whole()
 	if err != nil {
 		return nil, err
 	}
@@ -93,31 +160,23 @@ func (s *exportSource) combined() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	certs := append([]*x509.Certificate{id.Leaf()}, id.Chain()...)
-	s.record(certs...)
 	return append(pki.EncodeCertificates(certs...), key...), nil
 }
 
 func (s *exportSource) pkcs12() ([]byte, error) {
-	id, err := s.identity()
+	id, _, err := s.whole()
 	if err != nil {
 		return nil, err
 	}
-	s.record(append([]*x509.Certificate{id.Leaf()}, id.Chain()...)...)
 	return pki.EncodePKCS12(id, s.password)
 }
 
-// authorities are the CAs in the files, subCAs first.
-func (s *exportSource) authorities() ([]*x509.Certificate, error) {
-	cas := s.answer.CAs()
-	if len(cas) == 0 {
-		return nil, errors.New("there is no CA certificate in the files")
+func (s *exportSource) jks() ([]byte, error) {
+	id, _, err := s.whole()
+	if err != nil {
+		return nil, err
 	}
-	if len(cas) < len(s.answer.Certificates) {
-		s.notes = append(s.notes, "certificates that are no CA were left out")
-	}
-	s.record(cas...)
-	return cas, nil
+	return pki.EncodeJKS(id, s.password, s.now)
 }
 
 func (s *exportSource) trustPEM() ([]byte, error) {
@@ -131,4 +190,24 @@ func (s *exportSource) trustPKCS12() ([]byte, error) {
 		return nil, err
 	}
 	return pki.EncodeTrustStore(cas, s.password)
+}
+
+// crlPEM is one file of CRLs. Programs on OpenSSL refuse everybody below a CA
+// whose list is missing or over.
+func (s *exportSource) crlPEM() ([]byte, error) {
+	var out []byte
+	for _, der := range s.crls {
+		facts := describeCRL(der, s.now)
+		line := facts.Issuer + ", of " + stamp(facts.ThisUpdate)
+		if !facts.NextUpdate.IsZero() {
+			line += ", until " + stamp(facts.NextUpdate)
+		}
+		s.lists = append(s.lists, line)
+		if facts.Stale {
+			s.notes = append(s.notes, fmt.Sprintf("the CRL of %s is over since %s: nginx, HAProxy, Apache and PostgreSQL then refuse every certificate of this CA",
+				facts.Issuer, stamp(facts.NextUpdate)))
+		}
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})...)
+	}
+	return out, nil
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +35,8 @@ func serveFakeDaemons(t *testing.T) string {
 		Reload: func(context.Context, admin.Caller) (admin.ReloadResult, error) {
 			return admin.ReloadResult{Config: admin.ConfigStatus{File: "/etc/spinecert/spinecert.yaml"}, Refused: []string{}}, nil
 		}}
+	old := good // a daemon that knows no requests
+	good.NewRequest, good.Request, good.Cancel, good.Import, good.Rollback = fakeNewRequest, fakeRequest, fakeCancel, fakeImport, fakeRollback
 	badConfig := good
 	badConfig.Reload = func(context.Context, admin.Caller) (admin.ReloadResult, error) {
 		return admin.ReloadResult{}, &admin.Error{Code: admin.CodeConfiguration, Message: "the configuration is wrong, nothing changed",
@@ -53,7 +57,7 @@ func serveFakeDaemons(t *testing.T) string {
 		}
 		return admin.Status{}
 	}
-	for name, backend := range map[string]admin.Backend{"good": good, "badconfig": badConfig, "refused": refused, "reader": reader, "slow": slow} {
+	for name, backend := range map[string]admin.Backend{"good": good, "badconfig": badConfig, "refused": refused, "reader": reader, "slow": slow, "old": old} {
 		serveUnix(t, filepath.Join(dir, name), admin.NewServer(backend))
 	}
 	serveUnix(t, filepath.Join(dir, "noise"), &http.Server{Handler: http.NotFoundHandler()})
@@ -79,7 +83,10 @@ func serveUnix(t *testing.T, path string, server *http.Server) {
 func fakeRotate(_ context.Context, _ admin.Caller, r admin.RotateRequest) (admin.RotateResult, error) {
 	slot := admin.Slot{Name: r.Slot, State: "ready", Generation: 4, FQDN: "pcs.thirdparty.nhs.uk", NotAfter: admin.Time{Time: day(2027, 1, 2)}}
 	switch {
-	case r.Slot == "pcs" || r.Slot == "older" && len(r.Allow) == 1 && r.Allow[0] == "older":
+	case r.Slot == "held" && !r.Release:
+		slot.State, slot.Held, slot.Of = "held", true, 2
+		return admin.RotateResult{Slot: slot}, nil
+	case r.Slot == "held", r.Slot == "pcs" || r.Slot == "older" && len(r.Allow) == 1 && r.Allow[0] == "older":
 		return admin.RotateResult{Slot: slot, Rotated: true}, nil
 	case r.Slot == "same":
 		return admin.RotateResult{Slot: slot}, nil
@@ -88,6 +95,63 @@ func fakeRotate(_ context.Context, _ admin.Caller, r admin.RotateRequest) (admin
 		return admin.RotateResult{Slot: slot}, &admin.Error{Code: admin.CodeRefused, Message: "older than what is served", Hint: "--allow older"}
 	}
 	return admin.RotateResult{}, &admin.Error{Code: admin.CodeUnknown, Message: "no slot \"" + r.Slot + "\"", Hint: "spinecert status lists them"}
+}
+
+const fakeCSR = "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"
+
+func fakeRequestOf(slot string) admin.CSRResult {
+	return admin.CSRResult{Request: exampleStatus().Requests[0], KeySHA256: strings.Repeat("0f", 32), CSR: fakeCSR,
+		Letter: admin.Letter{To: "dir@nhs.net", Subject: "Request of " + slot, Body: "Reason: new endpoint\n\n" + fakeCSR}, Inbox: "/var/lib/spinecert/inbox"}
+}
+
+func fakeNewRequest(_ context.Context, _ admin.Caller, r admin.CSRRequest) (admin.CSRResult, error) {
+	switch {
+	case r.Slot == "pcs" && r.Key == "" && r.SANs == nil, r.Slot == "given" && r.Key == "rsa-4096" && len(r.SANs) == 1:
+		return fakeRequestOf(r.Slot), nil
+	case r.Slot == "wild":
+		return admin.CSRResult{}, &admin.Error{Code: admin.CodeRefused, Reason: "name_refused", Message: "judge name: has a wildcard", Hint: "write it out"}
+	}
+	return admin.CSRResult{}, &admin.Error{Code: admin.CodeUnknown, Message: "there is no slot"}
+}
+
+func fakeRequest(_ context.Context, id string) (admin.CSRResult, error) {
+	if id != exampleStatus().Requests[0].ID {
+		return admin.CSRResult{}, &admin.Error{Code: admin.CodeUnknown, Message: "there is no request \"" + id + "\""}
+	}
+	return fakeRequestOf("pcs"), nil
+}
+
+func fakeCancel(ctx context.Context, _ admin.Caller, r admin.CancelRequest) (admin.CancelResult, error) {
+	found, err := fakeRequest(ctx, r.ID)
+	return admin.CancelResult{Request: found.Request}, err
+}
+
+// fakeImport answers by the bytes it was given, which came over the socket.
+func fakeImport(_ context.Context, _ admin.Caller, r admin.ImportRequest) (admin.ImportResult, error) {
+	good := admin.ImportResult{Slot: "pcs", Environment: "live", Request: "0123456789abcdef", State: "in_force", Generation: 4, Subject: "CN=pcs", Names: []string{"pcs"},
+		NotAfter: day(2027, 1, 2), Root: "CN=Root", Chain: []admin.ImportCA{}, Notes: []string{"a note"}, Open: []string{}, DryRun: r.DryRun}
+	var all []byte
+	for _, f := range r.Files {
+		all = append(all, f.Data...)
+	}
+	switch strings.ReplaceAll(string(all), "\n", "") {
+	case "good", "onetwo":
+		return good, nil
+	case "secret":
+		if string(r.Password) == "secret-word" && r.Request == "0123456789abcdef" && slices.Equal(r.Allow, []string{"older", "names"}) {
+			return good, nil
+		}
+	case "later":
+		good.State, good.Again = "waiting", "it comes into force by itself on 2027-01-01T00:00:00Z"
+		return good, &admin.Error{Code: admin.CodeRefused, Reason: "not_yet_valid", Message: "not yet valid", Hint: "wait"}
+	}
+	return admin.ImportResult{}, &admin.Error{Code: admin.CodeRefused, Reason: "no_request", Message: "no request has the key", Hint: "spinecert csr list"}
+}
+
+func fakeRollback(ctx context.Context, c admin.Caller, r admin.RollbackRequest) (admin.RotateResult, error) {
+	done, err := fakeRotate(ctx, c, admin.RotateRequest{Slot: r.Slot})
+	done.Slot.Of, done.Slot.Held = max(r.To, 1), done.Rotated
+	return done, err
 }
 
 func day(year, month, day int) time.Time {
@@ -113,7 +177,12 @@ func exampleStatus() admin.Status {
 			{Name: "ssp-in", Direction: "inbound", Slot: "pcs", State: "open", Listen: []string{"0.0.0.0:4430"}, Forward: "127.0.0.1:8080", Connections: 2, Accepted: 100, Refused: 3},
 			{Name: "sds-out", Direction: "outbound", Slot: "new", State: "closed", Listen: []string{"unix:/run/spinecert/sds.sock"}, Forward: "ldap.example:636", LastError: "slot not ready"},
 		},
-		Services: []struct{}{}, Requests: []struct{}{},
+		Services: []struct{}{}, Requests: []admin.Request{
+			{ID: "0123456789abcdef", Slot: "pcs", Environment: "live", FQDN: "pcs.thirdparty.nhs.uk", SANs: []string{}, Key: "rsa-2048", Created: day(2026, 11, 1),
+				Age: 20 * 24 * 3600, By: "prepare", Reason: "expiring", State: admin.RequestOpen},
+			{ID: "fedcba9876543210", Slot: "old", Environment: "live", FQDN: "old.thirdparty.nhs.uk", SANs: []string{}, Key: "rsa-4096", Created: day(2026, 11, 20),
+				Age: 3600, By: "uid 0", Reason: "new", State: admin.RequestAnswered, LastError: "not yet valid", Hint: "wait"},
+		},
 		Conditions: []admin.Condition{
 			{Code: "expiring", Subject: "pcs", Severity: "warning", Since: day(2026, 11, 1), Message: "the certificate ends in 9 days", Hint: "ask for a new one"},
 			{Code: "expired", Subject: "old", Severity: "critical", Since: day(2026, 11, 20), Message: "the certificate has ended"},

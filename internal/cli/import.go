@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 	"github.com/spinecert/spinecert/internal/durable"
 	"github.com/spinecert/spinecert/internal/enrol"
 	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
 )
 
@@ -24,6 +26,8 @@ type importOptions struct {
 	trust        []string
 	passwordFile string
 	dryRun       bool
+	id           string // of a request
+	allow        []string
 	stdin        io.Reader
 	now          time.Time
 }
@@ -32,28 +36,42 @@ type importOptions struct {
 func newImportCmd(a *app) *cobra.Command {
 	o := &importOptions{}
 	cmd := &cobra.Command{
-		Use:   "import FILE|-... --key FILE --out DIR [--trust FILE]...",
+		Use:   "import [FILE|-]... [--request ID | --key FILE --out DIR [--trust FILE]...]",
 		Short: "Take the answer to a request back, in whatever form it came",
-		Long: "Finds the certificate for a key in what came back: PEM in a mail, DER, PKCS#7, PKCS#12, or a zip of them. Orders its chain, takes\n" +
-			"missing subCAs from the trust files, and writes cert.pem, chain.pem (subCAs, without the root), fullchain.pem and key.pem into a\n" +
-			"new directory, whole or not at all.\n" +
-			"Exit status 3: it does not fit, and why. 1: a file cannot be read or written.",
-		Example: "  spinecert import answer.txt --key pcs-2027/pcs.thirdparty.nhs.uk.key.pem --out pcs-live --trust live.pem",
-		Args:    cobra.ArbitraryArgs,
+		Long: "Finds the request whose key the certificate is for, in what came back: PEM in a mail, DER, PKCS#7, PKCS#12, or a zip of them. Orders\n" +
+			"the chain, takes missing subCAs from the trust of the environment, and waits until the slot serves it. What fits and cannot be in\n" +
+			"force yet (not valid before a later day, a CA that is not trusted yet) stays with its request and is tried again by itself. The\n" +
+			"daemon does it, or, if none runs, this program. An --allow lets this one answer pass one guard rule: " + strings.Join(rotate.Rules(), ", ") + ".\n\n" +
+			"With --key and --out, without configuration and daemon: writes cert.pem, chain.pem (subCAs, without the root), fullchain.pem and\n" +
+			"key.pem into a new directory, whole or not at all.\n\n" +
+			"Exit status 3: it does not fit, or is not in force yet, and why. 1: a file cannot be read or written, or there was no answer in time.",
+		Example: "  spinecert import answer.txt\n" +
+			"  spinecert import answer.txt --key pcs-2027/pcs.thirdparty.nhs.uk.key.pem --out pcs-live --trust live.pem",
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.files, o.stdin, o.now = args, a.in, time.Now()
+			if o.key == "" && o.out == "" {
+				if err := o.checkSlot(); err != nil {
+					return a.finish(cmd, nil, err)
+				}
+				ctx, cancel := a.global.wait(cmd.Context(), changeWait)
+				defer cancel()
+				result, err := runImportSlot(ctx, a.global.writer(), o)
+				return outcome(a, cmd, result, err)
+			}
 			result, err := runImport(cmd.Context(), o)
 			return outcome(a, cmd, result, err)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.key, "key", "", "`FILE` with the private key of the request")
+	flags.StringVar(&o.key, "key", "", "`FILE` with the private key of a request that no slot has")
 	flags.StringVar(&o.out, "out", "", "new `DIR` for the four files")
 	flags.StringArrayVar(&o.trust, "trust", nil, "`FILE` with roots and subCAs of the environment (repeatable)")
 	flags.StringVar(&o.passwordFile, "password-file", "", "`F` has the password of PKCS#12 files in its first line")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and write nothing")
-	laterValue(cmd, "request")
-	laterValue(cmd, "allow")
+	flags.StringVar(&o.id, "request", "", "`ID` of the request it is for, if the key is not to be searched for")
+	flags.StringArrayVar(&o.allow, "allow", nil, "guard `RULE` to override, for this answer (repeatable)")
+	complete(cmd, "allow", rotate.Rules()...)
 	return cmd
 }
 
@@ -100,7 +118,9 @@ func (o *importOptions) check() error {
 	case len(o.files) == 0:
 		return usagef(usage, "import: want at least one FILE, or - for standard input")
 	case o.key == "" || o.out == "":
-		return usagef(usage, "import: --key FILE and --out DIR are needed; taking answers into slots is not supported by this version")
+		return usagef(usage+"; without both, the answer is for a slot", "import: --key FILE and --out DIR go together")
+	case o.id != "" || len(o.allow) > 0:
+		return usagef(usage, "import: --request and --allow are for slots, and not for --key and --out")
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 type inspectOptions struct {
 	files        []string
 	passwordFile string
+	strict       bool
 	stdin        io.Reader
 	now          time.Time
 }
@@ -26,11 +27,12 @@ type inspectOptions struct {
 func newInspectCmd(a *app) *cobra.Command {
 	o := &inspectOptions{}
 	cmd := &cobra.Command{
-		Use:   "inspect [--password-file F] FILE|-...",
+		Use:   "inspect [--strict] [--password-file F] FILE|-...",
 		Short: "Say what a file holds: certificates, chain order, keys, requests, CRLs",
 		Long: "Says what files hold: PEM, DER, PKCS#7 or PKCS#12. Nothing is trusted and nothing of a private key is shown.\n" +
-			"Exit status 3: a file is broken, or holds nothing that is understood.",
-		Example: "  spinecert inspect pcs.crt pcs.key\n  openssl s_client -connect host:443 -showcerts </dev/null | spinecert inspect -",
+			"With --strict, certificates and requests are checked against the rules of Spine and of RFC 5280 (docs/lint.md).\n" +
+			"Exit status 3: a file is broken, or holds nothing that is understood; with --strict, also: a rule is broken that is an error.",
+		Example: "  spinecert inspect pcs.crt pcs.key\n  spinecert inspect --strict pcs.csr\n  openssl s_client -connect host:443 -showcerts </dev/null | spinecert inspect -",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("spinecert inspect FILE, or - for standard input", "inspect: want at least one FILE")
@@ -44,7 +46,7 @@ func newInspectCmd(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&o.passwordFile, "password-file", "", "`F` has the password of PKCS#12 files in its first line")
-	later(cmd, "strict")
+	cmd.Flags().BoolVar(&o.strict, "strict", false, "check certificates and requests against the rules, and say where each is written")
 	return cmd
 }
 
@@ -123,6 +125,9 @@ func inspectFile(name string, password []byte, o *inspectOptions) (fileFacts, er
 		contents = &pki.Contents{Certificates: certs}
 	}
 	facts.add(contents, in)
+	if o.strict {
+		facts.lint(contents)
+	}
 	switch {
 	case fault != nil:
 		return facts, judged(codeMalformed, pki.WithFile(fault, name))
@@ -133,7 +138,7 @@ func inspectFile(name string, password []byte, o *inspectOptions) (fileFacts, er
 		f.hint = "a certificate, request, CRL or key is wanted, as PEM, DER, PKCS#7 or PKCS#12"
 		return facts, f
 	}
-	return facts, nil
+	return facts, facts.lintFault()
 }
 
 // codeMalformed is the code for files that do not parse.

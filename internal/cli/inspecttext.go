@@ -46,6 +46,7 @@ func (f *fileFacts) show(p *page) {
 		p.fact(4, "key", r.Key)
 		p.fact(4, "key sha256", r.KeySHA256)
 		p.fact(4, "signature", r.Signature)
+		showLint(p, r.Lint)
 	}
 	for i, c := range f.CRLs {
 		c.show(p, i+1)
@@ -133,6 +134,7 @@ func (c *certificateFacts) show(p *page, position int, now time.Time) {
 	p.fact(4, "ocsp", c.OCSP...)
 	p.fact(4, "sha256", c.SHA256)
 	p.fact(4, "key sha256", c.KeySHA256)
+	showLint(p, c.Lint)
 }
 
 func (c *certificateFacts) namesText() []string {

@@ -36,12 +36,13 @@ func describeKey(key crypto.Signer, certs []*x509.Certificate) keyFacts {
 
 // requestFacts is what inspect says of a certificate request.
 type requestFacts struct {
-	ID        string   `json:"id"` // first 16 digits of the key's SHA-256 (CONTRACT.md, 1)
-	Subject   string   `json:"subject"`
-	Names     []string `json:"names"`
-	Key       string   `json:"key"`
-	KeySHA256 string   `json:"key_sha256"`
-	Signature string   `json:"signature"` // good, or bad: not made with its own key
+	ID        string      `json:"id"` // first 16 digits of the key's SHA-256 (CONTRACT.md, 1)
+	Subject   string      `json:"subject"`
+	Names     []string    `json:"names"`
+	Key       string      `json:"key"`
+	KeySHA256 string      `json:"key_sha256"`
+	Signature string      `json:"signature"`     // good, or bad: not made with its own key
+	Lint      []lintFacts `json:"lint,omitzero"` // with --strict only
 }
 
 func describeRequest(r *x509.CertificateRequest) requestFacts {

@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/rotate"
 )
 
 // changeWait is how long a daemon may take to change something.
@@ -15,19 +17,21 @@ const changeWait = 30 * time.Second
 
 // rotateOptions are those of rotate.
 type rotateOptions struct {
-	slot   string
-	allow  []string
-	daemon daemonAddress
+	slot    string
+	allow   []string
+	release bool
+	daemon  daemonAddress
 }
 
 // newRotateCmd builds the command rotate.
 func newRotateCmd(a *app) *cobra.Command {
 	o := &rotateOptions{}
 	cmd := &cobra.Command{
-		Use:   "rotate [--allow RULE]... SLOT",
+		Use:   "rotate [--allow RULE]... [--release] SLOT",
 		Short: "Have the daemon look at a slot's source now, and wait for the result",
 		Long: "Has the daemon read the source of a slot now. No key is made. An --allow lets this one candidate pass one guard rule:\n" +
-			"older, names, chain.\n" +
+			strings.Join(rotate.Rules(), ", ") + ". --release ends the hold of a rollback: what the slot's files hold counts again, or, for a\n" +
+			"managed slot, the generation that was rolled back from.\n" +
 			"Exit status 3: the source was refused, what was served before goes on. 2: there is no such slot.",
 		Args: exactArgs("SLOT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,8 +43,8 @@ func newRotateCmd(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVar(&o.allow, "allow", nil, "guard `RULE` to override, for this candidate (repeatable)")
-	later(cmd, "release")
-	complete(cmd, "allow", "older", "names", "chain")
+	cmd.Flags().BoolVar(&o.release, "release", false, "end the hold of a rollback")
+	complete(cmd, "allow", rotate.Rules()...)
 	return cmd
 }
 
@@ -51,7 +55,7 @@ type rotateResult struct {
 
 // runRotate asks the daemon. There is a result also where the source was refused.
 func runRotate(ctx context.Context, o *rotateOptions) (*rotateResult, error) {
-	r, err := o.daemon.client().Rotate(ctx, admin.RotateRequest{Slot: o.slot, Allow: o.allow})
+	r, err := o.daemon.client().Rotate(ctx, admin.RotateRequest{Slot: o.slot, Allow: o.allow, Release: o.release})
 	var refusal *admin.Error
 	if err != nil && !(errors.As(err, &refusal) && refusal.Code == admin.CodeRefused) {
 		return nil, o.daemon.explain(err)
@@ -68,6 +72,9 @@ func (r *rotateResult) show(p *page) {
 		p.line("%s: rotated to generation %d, %s, until %s", s.Name, s.Generation, s.FQDN, stamp(s.NotAfter.Time))
 	case s.Generation == 0:
 		p.line("%s: %s, serves nothing", s.Name, s.State)
+	case s.Held:
+		p.line("%s: held, serves generation %d, %s, until %s", s.Name, s.Generation, s.FQDN, stamp(s.NotAfter.Time))
+		p.line("It was rolled back to generation %d; spinecert rotate %s --release ends that.", s.Of, s.Name)
 	default:
 		p.line("%s: unchanged, serves generation %d, %s, until %s", s.Name, s.Generation, s.FQDN, stamp(s.NotAfter.Time))
 	}

@@ -120,12 +120,15 @@ func showCauses(p *page, causes []sandbox.Cause) {
 func newRehearseCmd(a *app) *cobra.Command {
 	o := &sandbox.RehearseOptions{}
 	cmd := &cobra.Command{
-		Use:   "rehearse --rotations N --duration D",
+		Use:   "rehearse --rotations N --duration D [--scenario g2]",
 		Short: "Rotate N times within D, unattended, with broken rotations in between",
 		Long: "Makes N good rotations spread over D while requests flow, and for every ten of them at least one broken one, which must be refused.\n" +
-			"Exit status 3: a request failed, a broken identity was served, or fewer than N rotations happened.",
-		Example: "  spinecert sandbox rehearse --rotations 1000 --duration 120s --output json",
-		Args:    exactArgs(),
+			"With --scenario g2 everything moves from one hierarchy of CAs to another meanwhile, as from G1 to G2: both trusted, slots moved, the\n" +
+			"old chain dropped; N rotations on either side, 12 where none are named.\n" +
+			"Exit status 3: a request failed, a broken identity was served, fewer than N rotations happened, or a step did not hold.",
+		Example: "  spinecert sandbox rehearse --rotations 1000 --duration 120s --output json\n" +
+			"  spinecert sandbox rehearse --scenario g2 --duration 30s",
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
@@ -139,7 +142,8 @@ func newRehearseCmd(a *app) *cobra.Command {
 	flags.DurationVar(&o.Duration, "duration", sandbox.DefaultDuration, "how long; the rotations are spread over it")
 	flags.IntVar(&o.Rotations, "rotations", 0, "how many good rotations")
 	flags.IntVar(&o.Revocations, "revocations", 0, "how many revocations (not supported by this version)")
-	flags.StringVar(&o.Scenario, "scenario", "", "scenario to follow (not supported by this version)")
+	flags.StringVar(&o.Scenario, "scenario", "", "`NAME` of the scenario to follow: g2")
+	complete(cmd, "scenario", sandbox.ScenarioG2)
 	flags.StringSliceVar(&o.Services, "services", nil, "services to take along (not supported by this version)")
 	return cmd
 }
@@ -169,6 +173,18 @@ func runRehearse(ctx context.Context, o *sandbox.RehearseOptions) (*rehearseResu
 func (r *rehearseResult) show(p *page) {
 	p.line("requests %d, failed %d, connections %d, resumed %d in %.1f s", r.Requests, r.Failed, r.Connections, r.Resumed, r.DurationSeconds)
 	p.line("rotations %d, broken ones refused %d, broken ones served %d", r.Rotations, r.RefusedRotations, r.BrokenServed)
+	for i, s := range r.Steps {
+		state := "not done"
+		if s.Done {
+			state = "done"
+		}
+		p.line("step %d of %d, %s: %s, %s, %.1f s", i+1, len(r.Steps), s.Name, state, count(len(s.Checks), "check"), s.Seconds)
+		for _, c := range s.Checks {
+			if !c.Held {
+				p.line("  not so: %s: %s", c.What, c.Detail)
+			}
+		}
+	}
 	showLatency(p, r.LatencyMS)
 	showCauses(p, r.Causes)
 }

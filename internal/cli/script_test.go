@@ -38,10 +38,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			writeScriptPKI(t, env.WorkDir)
 			env.Setenv("SOCKETS", serveFakeDaemons(t))
+			env.Setenv("TRUST", serveTrustDaemons(t, env.WorkDir))
 			env.Setenv("BIN", env.WorkDir)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": scriptExits, "json": scriptJSON, "oneline": scriptOneLine, "modes": scriptModes},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"keep": scriptKeep, "exits": scriptExits, "json": scriptJSON, "oneline": scriptOneLine, "modes": scriptModes, "with": scriptWith},
 	})
 }
 
@@ -123,6 +124,14 @@ func scriptModes(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// scriptWith puts what a file holds into a variable: with file NAME
+func scriptWith(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: with FILE NAME")
+	}
+	ts.Setenv(args[1], strings.TrimSpace(ts.ReadFile(args[0])))
+}
+
 // writeScriptPKI writes the files that the scripts use.
 func writeScriptPKI(t *testing.T, dir string) {
 	t.Helper()
@@ -167,6 +176,7 @@ func writeScriptPKI(t *testing.T, dir string) {
 	put("sub.crl", 0o644, crl)
 	put("sub.crl.pem", 0o644, testpki.EncodeCRL(crl))
 	put("root.crl", 0o644, root.CRL(t))
+	put("stale.crl", 0o644, sub.CRL(t, testpki.NextUpdate(time.Now().Add(-time.Minute))))
 	put("torn.crl", 0o644, crl[:len(crl)-10])
 	foreign := testpki.NewRoot(t, testpki.Name("Foreign Root"))
 	put("foreign.pem", 0o644, foreign.CertPEM())

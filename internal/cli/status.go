@@ -66,6 +66,7 @@ func (r *statusResult) show(p *page) {
 		p.line("  not in force: %s", strings.TrimSuffix(line, "\n"))
 	}
 	r.showSlots(p)
+	showRequests(p, r.Requests)
 	r.showTunnels(p)
 	r.showEnvironments(p)
 	r.showConditions(p)
@@ -159,10 +160,9 @@ func section(p *page, header []string, rows [][]string, troubles ...trouble) {
 	p.blank()
 	p.table(header, rows)
 	for _, t := range troubles {
-		if t.text == "" {
-			continue
+		if t.text != "" {
+			p.line("error of %s: %s", t.name, t.text)
 		}
-		p.line("error of %s: %s", t.name, t.text)
 		if t.hint != "" {
 			p.line("hint for %s: %s", t.name, t.hint)
 		}

@@ -46,6 +46,9 @@ func (p place) at(n ast.Node) place {
 	return p
 }
 
+// written says of a mapping that its key stands in the file, be it without any content.
+type written bool
+
 // secret says that the key may hold a secret, or did once somebody wrote a password where its file belongs.
 func (p place) secret() bool {
 	key := strings.ToLower(p.key[strings.LastIndexByte(p.key, '.')+1:])
@@ -132,8 +135,12 @@ func (r *reading) structure(v reflect.Value, p place, n ast.Node) {
 	}
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
-		if field.Type == reflect.TypeFor[place]() {
+		switch field.Type {
+		case reflect.TypeFor[place]():
 			v.Field(i).Set(reflect.ValueOf(p))
+			continue
+		case reflect.TypeFor[written]():
+			v.Field(i).SetBool(n != nil)
 			continue
 		}
 		name := field.Tag.Get("yaml")

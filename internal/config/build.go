@@ -33,6 +33,7 @@ func (r *reading) config(raw *rawConfig) *Config {
 	c.Limits = Limits{limits.Handshakes.value, limits.PerSource.value, limits.Connections.value, limits.ChainBytes.value, limits.Drain.value}
 	c.Organisation = Organisation{raw.Organisation.Name.text, raw.Organisation.Contact.text, raw.Organisation.ODS.text}
 	r.separateListeners(raw, c)
+	r.keepManaged(raw, c)
 	return c
 }
 
@@ -181,7 +182,6 @@ func (r *reading) slot(name string, raw *rawSlot, all *rawConfig, environment st
 		Name:              name,
 		Environment:       environment,
 		FQDN:              strings.ToLower(raw.FQDN.text),
-		Files:             r.files(&raw.Files),
 		StrictPermissions: raw.KeyPermissions.text == "strict",
 		Poll:              raw.Watch.Poll.value,
 		Settle:            raw.Watch.Settle.value,
@@ -194,14 +194,20 @@ func (r *reading) slot(name string, raw *rawSlot, all *rawConfig, environment st
 	case environment == "" && len(all.Environments.rows) > 0:
 		r.fail(raw.Environment.place, "no environment is named", "name one, or set default_environment: there are several")
 	}
-	if s.FQDN != "" {
-		raw.FQDN.text = s.FQDN
+	raw.FQDN.text = s.FQDN
+	switch {
+	case bool(raw.Managed.Written):
+		s.Managed = r.managed(raw)
+	case s.FQDN != "":
 		r.hostName(raw.FQDN, "a host name")
+	}
+	if s.Managed == nil && !r.wrong[raw.Managed.Place.key] { // a misspelt managed misses no files
+		s.Files = r.files(&raw.Files)
 	}
 	for _, rule := range raw.Guard.Allow.items {
 		s.Allow = append(s.Allow, rule.text)
 	}
-	if !s.StrictPermissions {
+	if !s.StrictPermissions && s.Managed == nil {
 		r.warn(raw.KeyPermissions.place, "key_permissions is warn: a private key that other users may read is used", "take the permissions away from the key file, and set it to strict")
 	}
 	return s
@@ -216,8 +222,10 @@ func (r *reading) files(raw *rawFiles) Files {
 	case raw.PKCS12.text != "" && parts != "":
 		r.fail(raw.Place, "names pkcs12 and single files", filesHint)
 	case raw.PKCS12.text != "":
-	case parts == "":
+	case parts == "" && bool(raw.Written):
 		r.fail(raw.Place, "no files are named", filesHint)
+	case parts == "":
+		r.fail(raw.Place, "no files are named", filesHint+"; or managed: {}, which keeps the identity in the state directory")
 	case raw.Certificate.text == "":
 		r.fail(raw.Certificate.place, "no certificate file is named", filesHint)
 	case raw.Key.text == "":

@@ -74,9 +74,10 @@ type CRL struct {
 // A Slot is a place on this host that holds one identity over time.
 type Slot struct {
 	Name              string
-	Environment       string // exists
-	FQDN              string // lower case; "" when not given
-	Files             Files
+	Environment       string        // exists
+	FQDN              string        // lower case; "" when not given, never for a managed slot
+	Files             Files         // the zero value for a managed slot
+	Managed           *Managed      // nil for a slot with files
 	StrictPermissions bool          // key_permissions: strict
 	Poll              time.Duration // watch.poll
 	Settle            time.Duration // watch.settle
@@ -89,6 +90,14 @@ type Slot struct {
 type Files struct {
 	Certificate, Chain, Key string
 	PKCS12, PasswordFile    string
+}
+
+// Managed says how the keys and requests of a managed slot are made.
+type Managed struct {
+	Key     string        // one of [pki.KeyKinds]
+	Issuer  string        // "manual"
+	Prepare time.Duration // before the end of the certificate; 0 is never
+	SANs    []string      // lower case, each once; nil for none. They may include FQDN
 }
 
 // Affects says who depends on a slot.

@@ -13,7 +13,7 @@ type rawConfig struct {
 	State              rawState              `yaml:"state" doc:"What the daemon writes."`
 	Clock              rawClock              `yaml:"clock" doc:"When the clock is not to be trusted."`
 	Limits             rawLimits             `yaml:"limits" doc:"Limits of the whole daemon."`
-	Organisation       rawOrganisation       `yaml:"organisation" doc:"Who runs this host."`
+	Organisation       rawOrganisation       `yaml:"organisation" doc:"Who asks for certificates: what the mail for a request says."`
 	Log                rawLog                `yaml:"log" doc:"What is logged, and how."`
 	Services           later                 `yaml:"services"`
 	Alerts             later                 `yaml:"alerts"`
@@ -46,17 +46,27 @@ type rawCRL struct {
 type rawSlot struct {
 	Place          place
 	Environment    text       `yaml:"environment" auto:"default_environment" doc:"The environment whose trust judges this identity and its peers."`
-	FQDN           text       `yaml:"fqdn" doc:"The name the certificate should carry."`
-	Files          rawFiles   `yaml:"files" doc:"Where the identity is read from: certificate, key and perhaps chain, or pkcs12."`
-	KeyPermissions text       `yaml:"key_permissions" default:"strict" enum:"strict|warn" doc:"strict: a key that others may read is refused. warn: it is used, and said."`
-	Watch          rawWatch   `yaml:"watch" doc:"How the files are watched."`
+	FQDN           text       `yaml:"fqdn" doc:"The name the certificate should carry. A managed slot needs it, and it keeps the rules for names in requests."`
+	Files          rawFiles   `yaml:"files" doc:"Where the identity is read from: certificate, key and perhaps chain, or pkcs12. A slot has either this or managed."`
+	KeyPermissions text       `yaml:"key_permissions" default:"strict" enum:"strict|warn" doc:"strict: a key that others may read is refused. warn: it is used, and said. Only with files."`
+	Watch          rawWatch   `yaml:"watch" doc:"How the files are watched. Only with files."`
 	Guard          rawGuard   `yaml:"guard" doc:"What a new identity may do."`
 	Affects        rawAffects `yaml:"affects" doc:"Who is cut off when this identity fails; told with every condition."`
-	Managed        later      `yaml:"managed"`
+	Managed        rawManaged `yaml:"managed" doc:"The identity is kept in the state directory, and its keys and requests are made here. An empty mapping takes the defaults. A slot has either this or files."`
+}
+
+type rawManaged struct {
+	Place   place
+	Written written
+	Key     text       `yaml:"key" default:"rsa-2048" enum:"rsa-2048|rsa-3072|rsa-4096|ecdsa-p256|ecdsa-p384|ed25519" doc:"Kind of the keys that requests are made with. Spine's pages ask for RSA 2048 or 4096; whether the others are accepted is unconfirmed."`
+	Issuer  text       `yaml:"issuer" default:"manual" enum:"manual" later:"*" doc:"Who turns a request into a certificate. manual: people, by mail."`
+	Prepare duration   `yaml:"prepare" default:"120d" min:"0s" max:"3650d" doc:"How long before the end of the certificate the next request is made by itself; 0s never."`
+	SANs    list[text] `yaml:"sans" doc:"Names to ask for as subject alternative names, besides fqdn. Only fqdn here: a SAN with nothing else. Without any, the request has the common name alone; whether the authority copies SANs is unconfirmed."`
 }
 
 type rawFiles struct {
 	Place        place
+	Written      written
 	Certificate  path `yaml:"certificate" doc:"Leaf, perhaps followed by its chain: PEM, DER or PKCS#7."`
 	Chain        path `yaml:"chain" doc:"SubCAs that are not in the certificate file. What the bundle holds need not be repeated."`
 	Key          path `yaml:"key" doc:"Private key: PEM or DER, not encrypted."`
@@ -65,12 +75,14 @@ type rawFiles struct {
 }
 
 type rawWatch struct {
-	Poll   duration `yaml:"poll" default:"30s" min:"100ms" max:"1d" doc:"How often the files are looked at even if nothing was reported."`
-	Settle duration `yaml:"settle" default:"60s" min:"0s" max:"1d" doc:"How long a set that does not fit together yet is pending before it is a condition."`
+	Place   place
+	Written written
+	Poll    duration `yaml:"poll" default:"30s" min:"100ms" max:"1d" doc:"How often the files are looked at even if nothing was reported."`
+	Settle  duration `yaml:"settle" default:"60s" min:"0s" max:"1d" doc:"How long a set that does not fit together yet is pending before it is a condition."`
 }
 
 type rawGuard struct {
-	Allow list[text] `yaml:"allow" enum:"older|names|chain" later:"trust-shrink|crl-number|key-reuse|rolled-back" doc:"Guard rules that are off for this slot for good. Better: allow one candidate with spinecert rotate --allow."`
+	Allow list[text] `yaml:"allow" enum:"older|names|chain|key-reuse|rolled-back" later:"trust-shrink|crl-number" doc:"Guard rules that are off for this slot for good. Better: allow one candidate with spinecert rotate --allow."`
 }
 
 type rawAffects struct {
@@ -140,7 +152,7 @@ type rawHTTP struct {
 
 type rawState struct {
 	Directory       path  `yaml:"directory" default:"/var/lib/spinecert" doc:"The only directory the daemon writes to."`
-	KeepGenerations count `yaml:"keep_generations" default:"5" min:"0" max:"1000" doc:"Generations kept of each slot."`
+	KeepGenerations count `yaml:"keep_generations" default:"5" min:"0" max:"1000" doc:"Generations of each slot that are kept on disk, with their keys; the one in force is one of them. 0: in memory only, for hosts without managed slots."`
 	AuditMax        size  `yaml:"audit_max" default:"64MiB" min:"64KiB" max:"16GiB" doc:"Size at which audit.jsonl is turned over."`
 }
 
@@ -157,8 +169,8 @@ type rawLimits struct {
 }
 
 type rawOrganisation struct {
-	Name    text `yaml:"name" doc:"Name of the organisation, for the mail that asks for a certificate."`
-	Contact text `yaml:"contact" doc:"Who answers questions."`
+	Name    text `yaml:"name" doc:"Name of the organisation, as the authority knows it."`
+	Contact text `yaml:"contact" doc:"Who answers questions: name, telephone, e-mail address."`
 	ODS     text `yaml:"ods" doc:"ODS code of the organisation."`
 }
 

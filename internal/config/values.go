@@ -66,7 +66,7 @@ func parsed[T any](r *reading, s *scalar, p place, tag reflect.StructTag, n ast.
 	return zero
 }
 
-// text is a word, out of those of the tags `enum` and `later` if there are any.
+// text is a word, out of those of the tags `enum` and `later` if there are any; a later of "*" is every other word.
 type text struct{ scalar }
 
 func (t *text) bind(r *reading, p place, tag reflect.StructTag, n ast.Node) {
@@ -74,14 +74,15 @@ func (t *text) bind(r *reading, p place, tag reflect.StructTag, n ast.Node) {
 	if !t.read(r, p, tag, n) || len(allowed) == 0 || t.text == "" && tag.Get("default") == "" {
 		return
 	}
-	for _, word := range words(tag, "later") {
+	for _, word := range allowed {
 		if t.text == word {
-			r.unsupported(t.place)
 			return
 		}
 	}
-	for _, word := range allowed {
-		if t.text == word {
+	for _, word := range words(tag, "later") {
+		if t.text == word || word == "*" && t.text != "" {
+			r.unsupported(t.place)
+			t.text = tag.Get("default")
 			return
 		}
 	}

@@ -12,30 +12,25 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/spinecert/spinecert/internal/state"
 )
 
 // maxUnwritten bounds the audit lines that wait in memory while the disk takes none.
 const maxUnwritten = 10_000
 
 // auditLine is one line of audit.jsonl.
-type auditLine struct {
-	Time   time.Time `json:"time"`
-	Event  string    `json:"event"`
-	Slot   string    `json:"slot,omitempty"`
-	From   uint64    `json:"from,omitempty"`
-	To     uint64    `json:"to,omitempty"`
-	Reason string    `json:"reason,omitempty"`
-	Actor  actor     `json:"actor"`
-	Digest string    `json:"digest,omitempty"`
-}
+type auditLine = state.AuditLine
 
 // actor is who caused something: a user through the socket, a signal, or the
 // daemon itself because files changed.
-type actor struct {
-	UID int    `json:"uid"`
-	PID int    `json:"pid"`
-	Via string `json:"via"`
-}
+type actor = state.Actor
+
+// The ways in which something is caused, beside the socket and signals.
+const (
+	viaFiles = "files" // files changed
+	viaState = "state" // what the state directory holds
+)
 
 // flushEvery is how many audit lines wait for one write to the disk at most.
 const flushEvery = 256
@@ -54,7 +49,7 @@ type audit struct {
 }
 
 func newAudit(dir string, limit int64) *audit {
-	return &audit{path: filepath.Join(dir, "audit.jsonl"), max: limit, lost: func() {}}
+	return &audit{path: filepath.Join(dir, state.AuditName), max: limit, lost: func() {}}
 }
 
 // keepAudit hands a line to the goroutine that writes the audit file. Log and

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -24,6 +26,13 @@ func (d *Daemon) conditions(now time.Time) []admin.Condition {
 	}
 	for _, s := range d.keeper.Slots() {
 		slotConditions(s, now, add)
+		if o, ok := d.store.foundOlder(s.Name()); ok {
+			add("restored_older", s.Name(), "critical", o.since, o.text, "was an older backup put back? If the lost generations are to be had, stop the daemon and restore them; else ask for the certificate again. The next generation ends this")
+		}
+	}
+	requests, _ := d.manager.RequestStatus(now) // what cannot be read is told by the log
+	for _, r := range requests {
+		d.requestCondition(r, now, add)
 	}
 	for _, e := range d.keeper.Environments() {
 		environmentConditions(e, d.started, now, add)
@@ -39,6 +48,23 @@ func (d *Daemon) conditions(now time.Time) []admin.Condition {
 	return out
 }
 
+// requestCondition: a request is something to be done as long as it waits.
+func (d *Daemon) requestCondition(r admin.Request, now time.Time, add adder) {
+	severity := "warning"
+	if s := d.keeper.Slot(r.Slot); s != nil && r.Reason == "expiring" {
+		if snap := s.Snapshot(); snap == nil || snap.Generation.NotAfter.Sub(now) <= expiringWarning {
+			severity = "critical"
+		}
+	}
+	if r.State == admin.RequestAnswered {
+		add("request_pending", r.Slot, severity, r.Created, fmt.Sprintf("the answer to request %s waits to come into force: %s", r.ID, r.LastError), r.Hint)
+		return
+	}
+	add("request_pending", r.Slot, severity, r.Created,
+		fmt.Sprintf("request %s for %s waits for its certificate since %s", r.ID, r.FQDN, r.Created.UTC().Format(time.DateOnly)),
+		fmt.Sprintf("send it if that was not done (spinecert csr show %s), or ask where it is; take the answer back with spinecert import, or drop it into the inbox", r.ID))
+}
+
 type adder func(code, subject, severity string, since time.Time, message, hint string)
 
 func slotConditions(s *rotate.Slot, now time.Time, add adder) {
@@ -51,10 +77,16 @@ func slotConditions(s *rotate.Slot, now time.Time, add adder) {
 	case r == nil:
 	case r.Reason == "key_readable":
 		add("key_readable", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
+	case r.Reason == "state_unwritable":
+		add("state_unwritable", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
 	case !r.Pending:
 		add("rotation_refused", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
 	case now.Sub(st.PendingSince) >= st.Config.Settle || st.Generation == nil:
 		add("source_incoherent", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
+	}
+	if st.Unsaved != nil {
+		add("state_unwritable", s.Name(), "warning", st.UnsavedSince, st.Unsaved.Error(),
+			cmp.Or(pki.Hint(st.Unsaved), "make room, or give the directory back to the daemon's user; it is tried again by itself"))
 	}
 	snap := s.Snapshot()
 	if snap == nil {
@@ -76,7 +108,9 @@ func slotConditions(s *rotate.Slot, now time.Time, add adder) {
 
 func environmentConditions(e *rotate.Environment, started, now time.Time, add adder) {
 	st := e.Status()
-	if st.Refusal != nil {
+	if st.Refusal != nil && st.Refusal.Rule == rotate.RuleTrustShrink {
+		add("trust_changed", e.Name(), "warning", st.Since, st.Refusal.Error(), advice(st.Refusal))
+	} else if st.Refusal != nil {
 		add("rotation_refused", e.Name(), "warning", st.Since, "trust files not taken: "+st.Refusal.Error(), advice(st.Refusal))
 	}
 	state := e.Trust()

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,7 +18,10 @@ import (
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/manage"
+	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/internal/tunnel"
+	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 )
 
@@ -46,6 +48,10 @@ type Daemon struct {
 	metrics *metrics
 	keeper  *rotate.Keeper
 	gate    *tunnel.Gate
+	store   *witness
+	manager *manage.Manager
+	renewed chan string // slots whose requests are to be looked after
+	seen    seen
 	audit   *audit
 	events  chan func()    // for the log
 	lines   chan auditLine // for the audit file
@@ -94,32 +100,34 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	d := newDaemon(o, c)
 	// From here to the end: left alone, SIGHUP ends the process, also one that
 	// still starts or drains.
-	signal.Notify(d.hangups, syscall.SIGHUP)
-	defer signal.Stop(d.hangups)
-	lock, err := lockState(c.State.Directory)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	dir, err := state.Lock(c.State.Directory, state.Options{})
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer dir.Close()
+	d := newDaemon(o, c, dir, hangups)
 
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	return d.run(ctx)
 }
 
-func newDaemon(o Options, c *config.Config) *Daemon {
+func newDaemon(o Options, c *config.Config, dir *state.Directory, hangups chan os.Signal) *Daemon {
 	d := &Daemon{
 		version: o.Version, file: c.File, started: time.Now(), uid: os.Getuid(), pid: os.Getpid(),
 		level: &slog.LevelVar{}, metrics: newMetrics(o.Version), gate: tunnel.NewGate(gateLimits(c.Limits)),
 		audit: newAudit(c.State.Directory, c.State.AuditMax), events: make(chan func(), maxEvents), lines: make(chan auditLine, maxUnwritten),
-		ready: make(chan struct{}, 1), hangups: make(chan os.Signal, 1), config: c, loaded: time.Now(),
+		ready: make(chan struct{}, 1), hangups: hangups, config: c, store: newWitness(dir), renewed: make(chan string, 256), loaded: time.Now(),
 	}
 	d.log = newLog(o.Log, c, d.level)
 	d.audit.lost = d.metrics.lostEvents.Inc
-	d.keeper = rotate.New(rotate.Options{Events: d.onRotate, Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
+	d.keeper = rotate.New(rotate.Options{Store: d.store, Events: d.onRotate, Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
+	d.manager = newManager(d)
 	d.metrics.registry.MustRegister(facts{d})
 	return d
 }
@@ -160,6 +168,9 @@ func (d *Daemon) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.store.Trouble(); err != nil {
+		d.record1("state_trouble", slog.LevelError, "state directory is not as it should be; it is used as it is", slog.String("error", err.Error()), slog.String("hint", pki.Hint(err)))
+	}
 	d.record1("starting", slog.LevelInfo, "starting", slog.String("version", d.version), slog.String("config", d.file))
 	for _, w := range d.config.Warnings() {
 		d.record1("config_warning", slog.LevelWarn, w.Message, slog.String("key", w.Key), slog.Int("line", w.Line))
@@ -175,6 +186,8 @@ func (d *Daemon) run(ctx context.Context) error {
 		group.Go(func() error { return serveHTTP(serve, d.webServer(), web) })
 	}
 	group.Go(func() error { d.watchdog(serve); return nil })
+	group.Go(func() error { d.keepRequests(serve); return nil })
+	group.Go(func() error { return d.newInbox().Run(serve) })
 	group.Go(func() error { d.giveBackMemory(serve); return nil })
 	if ctx.Err() == nil { // else it was asked to stop while it started
 		d.staged.Store(true)
@@ -202,7 +215,7 @@ func (d *Daemon) answerHangups(ctx context.Context) {
 
 // startTunnels stages all material, then opens what is ready.
 func (d *Daemon) startTunnels(ctx context.Context) error {
-	if err := plan(d.config).Check(); err != nil {
+	if err := d.plan(d.config).Check(); err != nil {
 		return err
 	}
 	prepared, err := d.prepareTunnels(d.config)
@@ -221,7 +234,7 @@ func (d *Daemon) startTunnels(ctx context.Context) error {
 func (d *Daemon) stage(ctx context.Context, c *config.Config) {
 	bounded, cancel := context.WithTimeout(ctx, stageTimeout)
 	defer cancel()
-	if err := d.keeper.Apply(bounded, plan(c)); err != nil && ctx.Err() == nil {
+	if err := d.keeper.Apply(bounded, d.plan(c)); err != nil && ctx.Err() == nil {
 		d.record1("stage_slow", slog.LevelError, "some files could not be read in time; they are still being waited for", slog.String("error", err.Error()))
 	}
 }
@@ -355,24 +368,4 @@ func (d *Daemon) watchdog(ctx context.Context) {
 
 func (d *Daemon) turning(now time.Time, within time.Duration) bool {
 	return now.Sub(d.started)-time.Duration(d.beat.Load()) < within
-}
-
-// Check loads everything, publishes nothing and returns what would not be ready.
-func Check(ctx context.Context, o Options) (report string, ready bool, err error) {
-	c, err := config.Load(o.ConfigFile)
-	if err != nil {
-		return "", false, err
-	}
-	keeper := rotate.New(rotate.Options{})
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- keeper.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
-	bounded, stop := context.WithTimeout(ctx, stageTimeout)
-	defer stop()
-	if err := keeper.Apply(bounded, plan(c)); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return "", false, err
-	}
-	report, ready = describe(keeper)
-	return report, ready, nil
 }

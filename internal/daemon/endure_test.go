@@ -18,6 +18,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/internal/testpki"
 )
 
@@ -289,7 +290,12 @@ func TestTunnelIsBoundOnceItsSlotIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDaemon(Options{Log: io.Discard}, c)
+	dir, err := state.Lock(c.State.Directory, state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	d := newDaemon(Options{Log: io.Discard}, c, dir, nil)
 	prepared, err := d.prepareTunnels(c)
 	if err != nil {
 		t.Fatal(err)

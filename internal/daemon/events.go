@@ -49,7 +49,14 @@ func (d *Daemon) onRotate(e rotate.Event) {
 	switch e.Kind {
 	case rotate.EventRotated:
 		d.metrics.rotated(e.Slot, e.Latency, e.Time)
+		d.store.forget(e.Slot)
+		d.wakeRequests(e.Slot)
 		d.wakeReadiness()
+	case rotate.EventRestored:
+		d.metrics.restored(e.Slot, e.To.Since)
+		d.wakeReadiness()
+	case rotate.EventWentBack:
+		d.store.found(e.Slot, e.Time, e.Err.Error())
 	case rotate.EventRefused, rotate.EventOwnChain:
 		d.metrics.notRotated(e.Slot, "refused", e.Reason)
 	case rotate.EventPending:
@@ -69,7 +76,12 @@ func (d *Daemon) onRotate(e rotate.Event) {
 
 // auditOf returns the audit line of an event of rotate.
 func (d *Daemon) auditOf(e rotate.Event) auditLine {
-	line := auditLine{Time: e.Time, Event: string(e.Kind), Slot: e.Slot, Reason: e.Reason, Actor: actor{UID: d.uid, PID: d.pid, Via: "files"}}
+	line := auditLine{Time: e.Time, Event: string(e.Kind), Slot: e.Slot, Reason: e.Reason, Actor: actor{UID: d.uid, PID: d.pid, Via: viaFiles}}
+	if who, ok := e.Actor.(actor); ok {
+		line.Actor = who
+	} else if e.To != nil && (e.To.Origin != rotate.FromFiles || e.Kind != rotate.EventRotated) {
+		line.Actor.Via = viaState
+	}
 	if e.To != nil {
 		line.To, line.Digest = e.To.Number, e.To.Digest()
 	}
@@ -95,6 +107,26 @@ func (d *Daemon) record(e rotate.Event) {
 		leaf := e.To.Identity.Leaf()
 		attrs = append(attrs, slog.Uint64("generation", e.To.Number), slog.String("serial", leaf.SerialNumber.Text(16)),
 			slog.String("sha256", pki.Fingerprint(leaf)), slog.Time("not_after", e.To.NotAfter), slog.Duration("latency", e.Latency))
+		if e.To.Origin != rotate.FromFiles {
+			attrs = append(attrs, slog.String("origin", string(e.To.Origin)))
+		}
+		if e.To.Of != 0 {
+			attrs = append(attrs, slog.Uint64("of", e.To.Of))
+		}
+		if who, ok := e.Actor.(actor); ok {
+			attrs = append(attrs, slog.Int("uid", who.UID), slog.String("via", who.Via))
+		}
+	case rotate.EventRestored:
+		level, text = slog.LevelInfo, "slot serves a generation that the state directory kept"
+		attrs = append(attrs, slog.Uint64("generation", e.To.Number), slog.Time("not_after", e.To.NotAfter), slog.Bool("held", e.To.Held))
+	case rotate.EventUnsaved:
+		level, text = slog.LevelError, "state directory does not take the generation that the slot serves; it goes on serving it and trying"
+	case rotate.EventSaved:
+		level, text = slog.LevelInfo, "state directory has the generation that the slot serves"
+	case rotate.EventDamaged:
+		level, text = slog.LevelError, "generation in force on disk cannot be loaded"
+	case rotate.EventWentBack:
+		level, text = slog.LevelError, "an older copy of the slot's generations was put in their place"
 	case rotate.EventTrustChanged:
 		level, text = slog.LevelInfo, "environment has a new trust state"
 		b := e.Trust.Bundle()
@@ -132,6 +164,7 @@ func (d *Daemon) observer(name string, r *refusals) tunnel.Observer {
 	return tunnel.Observer{
 		Handshake: func(h tunnel.Handshake) {
 			d.metrics.handshake(name, h)
+			d.noteSeen(name, h)
 			r.count(h)
 			if h.Result != tunnel.Accepted && r.allow(time.Now()) {
 				d.post(func() { d.recordHandshake(name, h) })

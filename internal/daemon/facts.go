@@ -27,14 +27,15 @@ var (
 	descCRLNext     = desc("crl_next_update_timestamp_seconds", "When the issuer's CRL is due for renewal; the earliest, if it has several.", "environment", "issuer")
 	descConnections = desc("tunnel_connections", "Open connections of the tunnel.", "tunnel")
 	descBytes       = desc("tunnel_bytes_total", "Bytes of plaintext received from (in) and sent to (out) TLS peers.", "tunnel", "direction")
-	descWritable    = desc("state_writable", "1 if the state directory took the last line of the audit file, else 0.")
+	descRequest     = desc("request_pending_since_timestamp_seconds", "Since when the slot's oldest request waits for its certificate; 0 if none does.", "slot")
+	descWritable    = desc("state_writable", "1 if the state directory took the last line of the audit file and the generation that every slot serves, else 0.")
 	descCondition   = desc("condition_active", "1 for each condition that is active; see docs/metrics.md for the codes.", "condition", "severity", "subject")
 )
 
 // Describe implements prometheus.Collector.
 func (f facts) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descReady, descGeneration, descPending, descNotAfter, descCANotAfter, descCRLNext,
-		descConnections, descBytes, descWritable, descCondition} {
+		descConnections, descBytes, descRequest, descWritable, descCondition} {
 		ch <- d
 	}
 }
@@ -56,7 +57,16 @@ func (f facts) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descBytes, prometheus.CounterValue, float64(st.Received), t.name, "in")
 		ch <- prometheus.MustNewConstMetric(descBytes, prometheus.CounterValue, float64(st.Sent), t.name, "out")
 	}
-	gauge(descWritable, bit(f.d.audit.failing() == nil))
+	writable := f.d.audit.failing() == nil
+	oldest := f.d.oldestRequests()
+	for _, s := range f.d.keeper.Slots() {
+		st := s.Status()
+		writable = writable && st.Unsaved == nil
+		if at, ok := oldest[s.Name()]; ok || st.Config.Managed {
+			gauge(descRequest, secondsOrNone(at), s.Name())
+		}
+	}
+	gauge(descWritable, bit(writable))
 	// Two CAs of one environment that expire soon are two conditions, but one
 	// series: a second of its kind would make the whole scrape fail.
 	told := map[[3]string]bool{}
@@ -128,6 +138,25 @@ func environmentFacts(e *rotate.Environment, gauge func(*prometheus.Desc, float6
 	for issuer, at := range next {
 		gauge(descCRLNext, seconds(at), e.Name(), issuer)
 	}
+}
+
+// oldestRequests returns since when the oldest request of each slot waits.
+func (d *Daemon) oldestRequests() map[string]time.Time {
+	out := map[string]time.Time{}
+	requests, _ := d.manager.Requests() // oldest first; what cannot be read is told elsewhere
+	for _, r := range requests {
+		if _, ok := out[r.Slot]; !ok {
+			out[r.Slot] = r.Created
+		}
+	}
+	return out
+}
+
+func secondsOrNone(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return seconds(t)
 }
 
 func bit(b bool) float64 {

@@ -97,6 +97,12 @@ func (m *metrics) rotated(slot string, latency time.Duration, at time.Time) {
 	m.lastSuccess.WithLabelValues(slot).Set(seconds(at))
 }
 
+// restored is what a start finds in the state directory: no rotation.
+func (m *metrics) restored(slot string, at time.Time) {
+	m.lastGood.WithLabelValues(slot).Set(1)
+	m.lastSuccess.WithLabelValues(slot).Set(seconds(at))
+}
+
 func (m *metrics) notRotated(slot, result, reason string) {
 	m.rotations.WithLabelValues(slot, result, reason).Inc()
 	m.lastGood.WithLabelValues(slot).Set(0)

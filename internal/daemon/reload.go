@@ -70,7 +70,7 @@ func (d *Daemon) reloadConfig(ctx context.Context) error {
 	if err := needsRestart(current, next); err != nil {
 		return err
 	}
-	if err := plan(next).Check(); err != nil {
+	if err := d.plan(next).Check(); err != nil {
 		return err
 	}
 	prepared, err := d.prepareTunnels(next)
@@ -82,6 +82,7 @@ func (d *Daemon) reloadConfig(ctx context.Context) error {
 		return err
 	}
 	d.forgetSeries(current, next)
+	d.wakeRequests(everySlot)
 	return nil
 }
 

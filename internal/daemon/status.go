@@ -20,7 +20,7 @@ func (d *Daemon) status(context.Context) admin.Status {
 	s := admin.Status{
 		Version: d.version, PID: d.pid, Started: d.started.UTC().Truncate(time.Second), Ready: d.usable(), Config: d.configStatus(),
 		Environments: []admin.Environment{}, Slots: []admin.Slot{}, Tunnels: []admin.Tunnel{},
-		Services: []struct{}{}, Requests: []struct{}{}, Conditions: d.conditions(now),
+		Services: []struct{}{}, Requests: []admin.Request{}, Conditions: d.conditions(now),
 	}
 	for _, e := range d.keeper.Environments() {
 		s.Environments = append(s.Environments, environmentStatus(e, now))
@@ -29,10 +29,24 @@ func (d *Daemon) status(context.Context) admin.Status {
 	for _, slot := range d.keeper.Slots() {
 		s.Slots = append(s.Slots, slotStatus(slot, c))
 	}
+	// What cannot be read of the requests is told by the log and by state verify.
+	s.Requests, _ = d.manager.RequestStatus(now)
+	adviseEmpty(s.Slots, s.Requests)
 	for _, t := range d.liveTunnels() {
 		s.Tunnels = append(s.Tunnels, d.tunnelStatus(t))
 	}
 	return s
+}
+
+// adviseEmpty says of slots that have nothing and were asked for what is next.
+func adviseEmpty(slots []admin.Slot, requests []admin.Request) {
+	for i := range slots {
+		for _, r := range requests {
+			if s := &slots[i]; r.Slot == s.Name && s.Managed && s.State == string(rotate.SlotEmpty) {
+				s.Hint = fmt.Sprintf("request %s waits for its certificate: send it if that was not done (spinecert csr show --mail %s), and import what comes back", r.ID, r.ID)
+			}
+		}
+	}
 }
 
 func (d *Daemon) currentConfig() *config.Config {
@@ -89,6 +103,15 @@ func slotStatus(slot *rotate.Slot, c *config.Config) admin.Slot {
 	f := st.Config.Files
 	out := admin.Slot{Name: slot.Name(), Environment: st.Config.Environment, State: string(st.State), FQDN: st.Config.FQDN,
 		Names: []string{}, Source: strings.Join(nonEmpty(f.Certificate, f.Chain, f.Key, f.PKCS12), " "), PendingSince: admin.Time{Time: st.PendingSince}}
+	if out.Managed = st.Config.Managed; out.Managed {
+		out.Source = "managed"
+		if st.State == rotate.SlotEmpty {
+			out.Hint = "ask for its certificate: spinecert csr new --slot " + slot.Name()
+		}
+	}
+	if st.Unsaved != nil {
+		out.Unsaved = st.Unsaved.Error()
+	}
 	if r := st.Refusal; r != nil {
 		out.LastError, out.LastReason, out.Hint = r.Error(), r.Reason, advice(r)
 	}
@@ -103,6 +126,10 @@ func slotStatus(slot *rotate.Slot, c *config.Config) admin.Slot {
 			out.FQDN = out.Names[0]
 		}
 		out.Generation, out.NotAfter, out.Since = g.Number, admin.Time{Time: g.NotAfter}, admin.Time{Time: g.Since}
+		out.Origin, out.Of, out.Held = string(g.Origin), g.Of, g.Held
+		if g.Held && st.Refusal == nil {
+			out.Hint = fmt.Sprintf("it was rolled back to generation %d; spinecert rotate %s --release ends that", g.Of, slot.Name())
+		}
 		out.Serial, out.SHA256 = leaf.SerialNumber.Text(16), pki.Fingerprint(leaf)
 	}
 	return out
@@ -179,7 +206,9 @@ func (d *Daemon) backend() admin.Backend {
 		Reload: func(ctx context.Context, c admin.Caller) (admin.ReloadResult, error) {
 			return d.reload(context.WithoutCancel(ctx), actor{UID: c.UID, PID: c.PID, Via: "socket"})
 		},
-		Rotate:    d.rotateNow,
+		Rotate:     d.rotateNow,
+		NewRequest: d.newRequest, Cancel: d.cancelRequest, Request: d.showRequest, Import: d.importAnswer, Rollback: d.rollback,
+		Trust:     &admin.TrustBackend{List: d.trustList, Diff: d.trustDiff, Add: d.trustAdd, Accept: d.trustAccept},
 		Forbidden: d.forbidden,
 	}
 }
@@ -198,32 +227,39 @@ func (d *Daemon) forbidden(c admin.Caller, action string) {
 }
 
 func (d *Daemon) rotateNow(ctx context.Context, c admin.Caller, r admin.RotateRequest) (admin.RotateResult, error) {
-	slot := d.keeper.Slot(r.Slot)
-	if slot == nil {
-		return admin.RotateResult{}, &admin.Error{Code: admin.CodeUnknown, Message: fmt.Sprintf("there is no slot %q", r.Slot), Hint: "see spinecert status for the slots there are"}
-	}
 	for _, rule := range r.Allow {
 		if err := rotate.CheckRule(rule); err != nil {
 			return admin.RotateResult{}, &admin.Error{Code: admin.CodeUsage, Message: err.Error()}
 		}
 	}
+	return d.ordered(c, r.Slot, "rotate", strings.Join(r.Allow, ","), func() error {
+		return d.keeper.Rotate(ctx, r.Slot, rotate.Order{Allow: r.Allow, Release: r.Release, Actor: actorOf(c)})
+	})
+}
+
+// ordered carries out what somebody asks of a slot, and keeps who it was.
+func (d *Daemon) ordered(c admin.Caller, name, event, reason string, do func() error) (admin.RotateResult, error) {
+	slot := d.keeper.Slot(name)
+	if slot == nil {
+		return admin.RotateResult{}, &admin.Error{Code: admin.CodeUnknown, Message: fmt.Sprintf("there is no slot %q", name), Hint: "see spinecert status for the slots there are"}
+	}
 	before := slot.Snapshot()
-	err := d.keeper.Rotate(ctx, r.Slot, r.Allow...)
+	err := do()
 	after := slot.Snapshot()
 	result := admin.RotateResult{Slot: slotStatus(slot, d.currentConfig())}
-	line := auditLine{Time: time.Now(), Event: "rotate", Slot: r.Slot, Actor: actor{UID: c.UID, PID: c.PID, Via: "socket"}, Reason: strings.Join(r.Allow, ",")}
+	line := auditLine{Time: time.Now(), Event: event, Slot: name, Actor: actorOf(c), Reason: reason}
 	if before != nil {
 		line.From = before.Generation.Number
 	}
 	if after != nil {
 		line.To, line.Digest = after.Generation.Number, after.Generation.Digest()
-		result.Rotated = before == nil || before.Generation.Digest() != after.Generation.Digest()
+		result.Rotated = before == nil || before.Generation.Number != after.Generation.Number
 	}
 	d.keepAudit(line)
 	var refusal *rotate.Refusal
 	switch {
 	case errors.As(err, &refusal):
-		return result, &admin.Error{Code: admin.CodeRefused, Message: refusal.Error(), Hint: advice(refusal)}
+		return result, &admin.Error{Code: admin.CodeRefused, Message: refusal.Error(), Hint: advice(refusal), Reason: refusal.Reason, Rule: refusal.Rule}
 	case err != nil:
 		return result, &admin.Error{Code: admin.CodeFailed, Message: err.Error()}
 	}

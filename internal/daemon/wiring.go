@@ -6,28 +6,14 @@ import (
 	"sync/atomic"
 
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/internal/tunnel"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
 )
 
 // plan translates the configuration for rotate.
-func plan(c *config.Config) rotate.Plan {
-	var p rotate.Plan
-	for _, e := range c.Environments {
-		p.Environments = append(p.Environments, rotate.EnvironmentConfig{
-			Name: e.Name, Profile: trust.Profile(e.Profile), NameFromCN: e.NameFromCN, Trust: e.Trust, CRLs: e.CRL.Files,
-			MaxCRL: e.CRL.MaxSize, AcceptableCAs: e.AcceptableCAs, Revocation: trust.Mode(e.Revocation), Grace: e.CRL.Grace,
-		})
-	}
-	for _, s := range c.Slots {
-		p.Slots = append(p.Slots, rotate.SlotConfig{
-			Name: s.Name, Environment: s.Environment, FQDN: s.FQDN, Files: rotate.Files(s.Files),
-			AllowReadableKey: !s.StrictPermissions, Allow: s.Allow, Poll: s.Poll, Settle: s.Settle,
-		})
-	}
-	return p
-}
+func (d *Daemon) plan(c *config.Config) rotate.Plan { return manage.Plan(c, d.store.Directory) }
 
 // endpointConfig translates the TLS side of a tunnel. Pins were checked by config.
 func endpointConfig(t config.Tunnel) (rotate.EndpointConfig, error) {

@@ -46,7 +46,7 @@ func TestUmask(t *testing.T) {
 		if err == nil {
 			err = errors.Join(d.Create("key", []byte("k"), 0o600), d.Create("csr", []byte("c"), 0o644), d.Close())
 		}
-		err = errors.Join(err, NewDirectory(filepath.Join(base, "whole"), File{"key", []byte("k"), 0o600}, File{"cert", nil, 0o644}))
+		err = errors.Join(err, NewDirectory(filepath.Join(base, "whole"), File{Name: "key", Data: []byte("k"), Mode: 0o600}, File{Name: "cert", Mode: 0o644}))
 		err = errors.Join(err, Replace(filepath.Join(base, "one"), nil, 0o644))
 		syscall.Umask(old)
 		if err != nil {
@@ -158,7 +158,7 @@ func TestNewDirectory(t *testing.T) {
 	}
 	for name, want := range map[string]error{"full": fs.ErrExist, "link": ErrNotDirectory, "file": ErrNotDirectory, ".": fs.ErrExist, "missing/new": fs.ErrNotExist} {
 		path := base + "/" + name
-		if err := NewDirectory(path, File{"key", nil, 0o600}); !errors.Is(err, want) {
+		if err := NewDirectory(path, File{Name: "key", Mode: 0o600}); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", name, err, want)
 		}
 		if err := Vacant(path); !errors.Is(err, want) {
@@ -167,14 +167,14 @@ func TestNewDirectory(t *testing.T) {
 	}
 	for _, name := range []string{"empty", "new"} {
 		path := filepath.Join(base, name)
-		if err := errors.Join(Vacant(path), NewDirectory(path, File{"key", []byte("k"), 0o600})); err != nil {
+		if err := errors.Join(Vacant(path), NewDirectory(path, File{Name: "key", Data: []byte("k"), Mode: 0o600})); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		wantNames(t, path, "key")
 		wantMode(t, path, fs.ModeDir|0o700)
 	}
 	// What fails half-way leaves nothing: two files of one name.
-	if err := NewDirectory(filepath.Join(base, "twice"), File{"a", nil, 0o600}, File{"a", nil, 0o600}); !errors.Is(err, fs.ErrExist) {
+	if err := NewDirectory(filepath.Join(base, "twice"), File{Name: "a", Mode: 0o600}, File{Name: "a", Mode: 0o600}); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("two files of one name: %v", err)
 	}
 	wantNames(t, base, "empty", "file", "full", "link", "new")

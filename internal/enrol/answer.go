@@ -42,6 +42,11 @@ type Answer struct {
 	Requests     []*x509.CertificateRequest
 	Problems     []Problem
 	Looked       []string // where anything was looked for
+	Private      []string // where private keys are, or may be: keys that were read or not, and what KeepClosed left closed
+
+	// KeepClosed leaves PKCS#12 files and zips unread, in mails as well, for a
+	// place that takes certificates only. Nothing is decrypted or unpacked.
+	KeepClosed bool
 
 	stores int
 }
@@ -88,6 +93,18 @@ func (a *Answer) problem(where string, err error) {
 	}
 }
 
+func (a *Answer) private(where string) {
+	if len(a.Private) < maxParts {
+		a.Private = append(a.Private, where)
+	}
+}
+
+// closed leaves a file unread that may hold keys.
+func (a *Answer) closed(where, form string) {
+	a.private(where)
+	a.problem(where, &pki.Error{Part: "answer", Message: "is " + form + ", which may hold private keys: only certificates are taken here"})
+}
+
 // reader reads one file.
 type reader struct {
 	answer   *Answer
@@ -120,6 +137,10 @@ func isStore(data []byte) bool {
 // parse reads DER, or one PEM block that was put in order.
 func (r *reader) parse(where string, data []byte) {
 	if isStore(data) {
+		if r.answer.KeepClosed {
+			r.answer.closed(where, "PKCS#12")
+			return
+		}
 		if r.answer.stores++; r.answer.stores > maxStores {
 			r.answer.problem(where, fmt.Errorf("more than %d PKCS#12 files", maxStores))
 			return
@@ -127,6 +148,9 @@ func (r *reader) parse(where string, data []byte) {
 	}
 	contents, err := pki.Parse(data, r.password)
 	if err != nil {
+		if e, ok := errors.AsType[*pki.Error](err); ok && e.Part == "key" {
+			r.answer.private(where)
+		}
 		r.answer.problem(where, err)
 		return
 	}
@@ -145,6 +169,9 @@ func (r *reader) take(where string, c *pki.Contents) {
 			return
 		}
 		a.Certificates = append(a.Certificates, Piece{cert, where})
+	}
+	if len(c.Keys) > 0 {
+		a.private(where)
 	}
 	for _, key := range c.Keys {
 		r.found++

@@ -20,6 +20,10 @@ const (
 
 // archive reads the files of a zip, in memory. A zip in a zip is not opened.
 func (r *reader) archive(where string, data []byte, depth int) {
+	if r.answer.KeepClosed {
+		r.answer.closed(where, "a zip")
+		return
+	}
 	if depth > maxDepth {
 		r.answer.problem(where, errors.New("is a zip in a zip: unpack it first"))
 		return

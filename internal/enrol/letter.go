@@ -23,6 +23,24 @@ func Desks() []Desk {
 	}
 }
 
+// DesksFor returns the places for a request of an environment, where its name or
+// fqdn tells: live and the names of the path to live as they are usually written
+// (SPINE.md, 1), and the names of MESH endpoints. Else it returns all, as the name
+// of an environment is the operator's choice.
+func DesksFor(environment, fqdn string) []Desk {
+	all := Desks()
+	if strings.HasSuffix(fqdn, ".mesh-client.nhs.uk") {
+		return all[2:]
+	}
+	switch strings.ToLower(environment) {
+	case "live":
+		return all[:1]
+	case "ptl", "int", "dep", "dev", "train", "nft", "opentest":
+		return all[1:2]
+	}
+	return all
+}
+
 // Applicant is who asks. Empty fields become places to fill in.
 type Applicant struct {
 	Organisation, ODS, Contact string
@@ -33,6 +51,10 @@ type Asked struct {
 	Name  string   // common name
 	Names []string // alternative names, if any were asked for
 	Key   string   // kind of key, such as "RSA 2048"
+
+	// What a slot knows. Empty, they become places to fill in.
+	Environment string // its name in the configuration
+	Reason      string // as the desks want it: new endpoint, or when the one before expires
 }
 
 // Letter is a mail that is ready but for its places to fill in, which stand in
@@ -47,7 +69,8 @@ type Letter struct {
 // contact, CN, reason and environment (SPINE.md, 4).
 func NewLetter(by Applicant, requestPEM []byte, asked Asked) Letter {
 	var to, body strings.Builder
-	for i, d := range Desks() {
+	desks := DesksFor(asked.Environment, asked.Name)
+	for i, d := range desks {
 		if i > 0 {
 			to.WriteString(", or ")
 		}
@@ -61,8 +84,8 @@ func NewLetter(by Applicant, requestPEM []byte, asked Asked) Letter {
 	field("Organisation", by.Organisation, "name of the organisation")
 	field("ODS code", by.ODS, "its ODS code")
 	field("Contact", by.Contact, "name, telephone and mail address of a person")
-	field("Environment", "", "live, INT, DEP, DEV, TRAIN, NFT or OpenTest")
-	field("Reason", "", "new endpoint, or: the certificate of this name expires on DATE")
+	field("Environment", asked.Environment, "live, INT, DEP, DEV, TRAIN, NFT or OpenTest")
+	field("Reason", asked.Reason, "new endpoint, or: the certificate of this name expires on DATE")
 	field("Common name", asked.Name, "")
 	if len(asked.Names) > 0 {
 		field("Alternative names", strings.Join(asked.Names, ", "), "")
@@ -70,5 +93,9 @@ func NewLetter(by Applicant, requestPEM []byte, asked Asked) Letter {
 	field("Key", asked.Key, "")
 	body.WriteString("\n")
 	body.Write(requestPEM)
-	return Letter{To: "<" + to.String() + ">", Subject: "Endpoint certificate request: " + asked.Name, Body: body.String()}
+	address := "<" + to.String() + ">"
+	if len(desks) == 1 {
+		address = desks[0].Address
+	}
+	return Letter{To: address, Subject: "Endpoint certificate request: " + asked.Name, Body: body.String()}
 }

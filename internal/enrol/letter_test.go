@@ -28,3 +28,26 @@ func TestLetter(t *testing.T) {
 		t.Errorf("the body has no %q:\n%s", want, known.Body)
 	}
 }
+
+func TestLetterOfASlot(t *testing.T) {
+	asked := Asked{Name: "pcs.thirdparty.nhs.uk", Environment: "live", Reason: "new endpoint"}
+	l := NewLetter(Applicant{}, nil, asked)
+	if l.To != "dir@nhs.net" || !strings.Contains(l.Body, "\nEnvironment: live\nReason: new endpoint\n") {
+		t.Errorf("to %q:\n%s", l.To, l.Body)
+	}
+	for _, tc := range []struct{ environment, fqdn, to string }{
+		{"live", "a.thirdparty.nhs.uk", "dir@nhs.net"},
+		{"INT", "a.thirdparty.nhs.uk", "itoc.supportdesk@nhs.net"},
+		{"live", "box.t99999.api.mesh-client.nhs.uk", "ssd.nationalservicedesk@nhs.net"},
+		{"", "box.t99999.api.mesh-client.nhs.uk", "ssd.nationalservicedesk@nhs.net"},
+	} {
+		if d := DesksFor(tc.environment, tc.fqdn); len(d) != 1 || d[0].Address != tc.to {
+			t.Errorf("%q %q: %v, want %s", tc.environment, tc.fqdn, d, tc.to)
+		}
+	}
+	for _, environment := range []string{"", "main", "live-2"} {
+		if d := DesksFor(environment, "int.thirdparty.nhs.uk"); len(d) != len(Desks()) {
+			t.Errorf("%q: %v, and nothing told which", environment, d)
+		}
+	}
+}

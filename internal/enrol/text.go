@@ -41,9 +41,14 @@ func (r *reader) text(where string, data []byte, depth int) {
 	text = p.quote.ReplaceAllString(text, "")
 	best := p.scan(text)
 	if decoded := p.quote.ReplaceAllString(unquotePrintable(text), ""); decoded != text {
-		if other := p.scan(decoded); other.betterThan(best) {
+		other := p.scan(decoded)
+		other.private = other.private || best.private
+		if best.private = other.private; other.betterThan(best) {
 			best = other
 		}
+	}
+	if best.private {
+		r.answer.private(where)
 	}
 	if best.good+len(best.faults) == 0 {
 		if der := bareBase64(text); der != nil {
@@ -64,6 +69,7 @@ type scanned struct {
 	contents []*pki.Contents
 	good     int
 	faults   []error
+	private  bool // a block is labelled as a key, whatever is in it
 }
 
 func (s scanned) betterThan(o scanned) bool {
@@ -81,6 +87,7 @@ func (p patterns) scan(text string) scanned {
 		}
 		line += strings.Count(text[:begin[0]], "\n")
 		label := strings.Join(strings.Fields(text[begin[2]:begin[3]]), " ")
+		s.private = s.private || strings.Contains(label, "PRIVATE KEY") || label == "PKCS12" || label == "PFX"
 		rest := text[begin[1]:]
 		end := p.end.FindStringSubmatchIndex(rest)
 		next := p.begin.FindStringIndex(rest)

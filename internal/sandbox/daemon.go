@@ -30,6 +30,21 @@ type status struct {
 	Ready   bool           `json:"ready"`
 	Slots   []slotStatus   `json:"slots"`
 	Tunnels []tunnelStatus `json:"tunnels"`
+
+	Conditions []struct {
+		Code    string `json:"code"`
+		Subject string `json:"subject"`
+	} `json:"conditions"`
+}
+
+// has tells whether a condition is there.
+func (s status) has(code, subject string) bool {
+	for _, c := range s.Conditions {
+		if c.Code == code && c.Subject == subject {
+			return true
+		}
+	}
+	return false
 }
 
 type slotStatus struct {

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -35,6 +34,10 @@ const (
 	fakeLossy    = "lossy"    // drops a connection now and then
 	fakeAsleep   = "asleep"   // never looks at the files again
 	fakeDies     = "dies"     // ends with an error at once
+	fakeHasty    = "hasty"    // drops CAs without a word
+	fakeStubborn = "stubborn" // never drops a CA
+	fakeNaive    = "naive"    // adds CAs that nobody confirmed
+	fakeBlind    = "blind"    // does not see what breaks
 )
 
 func TestMain(m *testing.M) {
@@ -68,7 +71,7 @@ type fakeConfig struct {
 type fakeSlot struct {
 	name, cert, key string
 	mode            string
-	roots           *x509.CertPool
+	trust           *fakeTrust
 	serving         atomic.Pointer[fakeServing]
 
 	mu     sync.Mutex
@@ -101,9 +104,7 @@ func (s *fakeSlot) look() {
 		refuse("pending", err.Error())
 		return
 	}
-	intermediates := x509.NewCertPool()
-	intermediates.AppendCertsFromPEM(certificate)
-	if _, err := loaded.Leaf.Verify(x509.VerifyOptions{Roots: s.roots, Intermediates: intermediates}); err != nil && s.mode != fakeGullible {
+	if err := s.trust.judge(loaded.Leaf); err != nil && s.mode != fakeGullible {
 		refuse("refused", err.Error())
 		return
 	}
@@ -130,19 +131,18 @@ func fakeDaemon(mode string) error {
 		return err
 	}
 	slots := map[string]*fakeSlot{}
+	trust := &fakeTrust{file: c.Environments[environment].Trust[0], mode: mode, slots: slots, seen: map[string]*x509.Certificate{}}
+	if err := trust.look(); err != nil {
+		return err
+	}
+	go func() {
+		for range time.Tick(5 * time.Millisecond) {
+			_ = trust.look() // half a file, perhaps
+		}
+	}()
 	for name, s := range c.Slots {
-		slot := &fakeSlot{name: name, cert: s.Files.Certificate, key: s.Files.Key, mode: mode, roots: x509.NewCertPool()}
+		slot := &fakeSlot{name: name, cert: s.Files.Certificate, key: s.Files.Key, mode: mode, trust: trust}
 		slot.state.Name = name
-		bundle, err := os.ReadFile(c.Environments["sandbox"].Trust[0])
-		if err != nil {
-			return err
-		}
-		root, _ := pem.Decode(bundle)
-		parsed, err := x509.ParseCertificate(root.Bytes)
-		if err != nil {
-			return err
-		}
-		slot.roots.AddCert(parsed)
 		slot.look()
 		slots[name] = slot
 		if mode != fakeAsleep {
@@ -174,7 +174,7 @@ func fakeDaemon(mode string) error {
 			}
 			status.Listen = append(status.Listen, shown)
 			full := t.TLS.Resumption != nil && !*t.TLS.Resumption
-			go fakeTunnel(listener, slots[t.Slot], t.Direction, t.Forward, t.ServerName, full, mode)
+			go fakeTunnel(listener, slots[t.Slot], name, t.Direction, t.Forward, t.ServerName, full, mode)
 		}
 		tunnels = append(tunnels, status)
 	}
@@ -182,8 +182,13 @@ func fakeDaemon(mode string) error {
 	if err != nil {
 		return err
 	}
-	go http.Serve(admin, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	go http.Serve(admin, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			trust.serve(w, r)
+			return
+		}
 		s := status{PID: os.Getpid(), Ready: true, Tunnels: tunnels}
+		trust.condition(&s)
 		for _, slot := range slots {
 			slot.mu.Lock()
 			s.Slots = append(s.Slots, slot.state)
@@ -195,7 +200,7 @@ func fakeDaemon(mode string) error {
 	return nil
 }
 
-func fakeTunnel(listener net.Listener, slot *fakeSlot, direction, forward, name string, full bool, mode string) {
+func fakeTunnel(listener net.Listener, slot *fakeSlot, tunnel, direction, forward, name string, full bool, mode string) {
 	for n := 1; ; n++ {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -214,10 +219,10 @@ func fakeTunnel(listener net.Listener, slot *fakeSlot, direction, forward, name 
 			defer far.Close()
 			serving := slot.serving.Load()
 			if direction == "inbound" {
-				conn = tls.Server(conn, serving.server)
+				conn = tls.Server(conn, slot.trust.server(serving.server, tunnel))
 			} else {
 				config := &tls.Config{
-					ServerName: name, InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12,
+					ServerName: name, InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, VerifyConnection: slot.trust.peer(tunnel),
 					GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &serving.certificate, nil },
 				}
 				if !full {

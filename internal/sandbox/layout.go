@@ -104,8 +104,6 @@ func (l *layout) path(parts ...string) string {
 }
 func (l *layout) config() string       { return l.path("spinecert.yaml") }
 func (l *layout) bundle() string       { return l.path("trust", "sandbox.pem") }
-func (l *layout) rootCRL() string      { return l.path("trust", "root.crl") }
-func (l *layout) subCRL() string       { return l.path("trust", "sub.crl") }
 func (l *layout) adminSocket() string  { return l.path("admin.sock") }
 func (l *layout) tunnelSocket() string { return l.path("consumer.sock") }
 func (l *layout) daemonLog() string    { return l.path("spinecertd.log") }
@@ -122,15 +120,33 @@ func (l *layout) remove() error {
 	return os.RemoveAll(l.dir)
 }
 
-// writeTrust writes the bundle and the CRLs.
-func (l *layout) writeTrust(ctx context.Context, a *authority, now time.Time) error {
+// writeBundle puts the CAs of an authority in place of the trust file.
+func (l *layout) writeBundle(a *authority) error {
+	staged := l.bundle() + ".new"
+	err := os.WriteFile(staged, a.bundlePEM(), 0o644)
+	if err == nil {
+		err = os.Rename(staged, l.bundle())
+	}
+	if err != nil {
+		return fmt.Errorf("write trust: %w", err)
+	}
+	return nil
+}
+
+// crls are the files for the CRLs of a hierarchy, of the root and of the subCA.
+func (l *layout) crls(profile string) []string {
+	return []string{l.path("trust", profile+"-root.crl"), l.path("trust", profile+"-sub.crl")}
+}
+
+// writeCRLs writes the CRLs of an authority.
+func (l *layout) writeCRLs(ctx context.Context, a *authority, now time.Time) error {
 	root, sub, err := a.crls(ctx, now)
 	if err != nil {
 		return err
 	}
-	for path, content := range map[string][]byte{l.bundle(): a.bundlePEM(), l.rootCRL(): root, l.subCRL(): sub} {
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			return fmt.Errorf("write trust: %w", err)
+	for i, content := range [][]byte{root, sub} {
+		if err := os.WriteFile(l.crls(a.profile)[i], content, 0o644); err != nil {
+			return fmt.Errorf("write crl: %w", err)
 		}
 	}
 	return nil
@@ -145,7 +161,7 @@ environments:
     profile: {{quote .Profile}}
     trust: [{{quote .Bundle}}]
     revocation: require
-    crl: {files: [{{quote .RootCRL}}, {{quote .SubCRL}}]}
+    crl: {files: [{{range $i, $f := .CRLs}}{{if $i}}, {{end}}{{quote $f}}{{end}}]}
 slots:
 {{- range .Slots}}
   {{.Name}}:
@@ -187,23 +203,28 @@ log: {level: info, format: text}
 type configSlot struct{ Name, FQDN, Certificate, Key string }
 
 type configValues struct {
-	Profile, Bundle, RootCRL, SubCRL              string
+	Profile, Bundle                               string
+	CRLs                                          []string
 	Slots                                         []configSlot
 	Provider, Proxy, ProxyName                    string
 	TunnelSocket, AdminSocket, State, User, Group string
 }
 
-// writeConfig writes the daemon's configuration. provider and proxy are the
-// addresses of the provider and of the stand-in's consumer leg.
-func (l *layout) writeConfig(profile string, places map[string]*place, provider, proxy string) error {
+// writeConfig writes the daemon's configuration, with the CRLs of these hierarchies.
+// provider and proxy are the addresses of the provider and of the stand-in's
+// consumer leg.
+func (l *layout) writeConfig(profile string, hierarchies []string, places map[string]*place, provider, proxy string) error {
 	name, group, err := whoAmI()
 	if err != nil {
 		return err
 	}
 	values := configValues{
-		Profile: "nhs-" + profile, Bundle: l.bundle(), RootCRL: l.rootCRL(), SubCRL: l.subCRL(),
+		Profile: "nhs-" + profile, Bundle: l.bundle(),
 		Provider: provider, Proxy: proxy, ProxyName: proxyName,
 		TunnelSocket: l.tunnelSocket(), AdminSocket: l.adminSocket(), State: l.path("state"), User: name, Group: group,
+	}
+	for _, h := range hierarchies {
+		values.CRLs = append(values.CRLs, l.crls(h)...)
 	}
 	for _, s := range []struct{ slot, fqdn string }{{providerSlot, providerName}, {consumerSlot, consumerName}} {
 		p := places[s.slot]

@@ -21,7 +21,7 @@ func TestConfigIsAccepted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := l.writeConfig(profile, places, "127.0.0.1:8080", "127.0.0.1:4430"); err != nil {
+		if err := l.writeConfig(profile, []string{ProfileG1, ProfileG2}, places, "127.0.0.1:8080", "127.0.0.1:4430"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := config.Load(l.config()); err != nil {

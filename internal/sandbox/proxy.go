@@ -42,11 +42,13 @@ const leafPath = "/sandbox/leaf"
 // crypto/x509 alone, so that a mistake in trust cannot hide itself.
 type proxy struct {
 	ledger  *ledger
-	roots   *x509.CertPool
-	subCAs  *x509.CertPool
 	target  string // address of the inbound tunnel; set once, before traffic
+	trust   atomic.Pointer[pools]
 	current atomic.Pointer[proxyGeneration]
 }
+
+// pools are the CAs that the stand-in trusts.
+type pools struct{ roots, subCAs *x509.CertPool }
 
 // proxyGeneration is what belongs to one identity of the stand-in. Tickets and
 // sessions are part of it: a resumed session must not outlive the identity.
@@ -56,10 +58,20 @@ type proxyGeneration struct {
 }
 
 func newProxy(l *ledger, a *authority) *proxy {
-	p := &proxy{ledger: l, roots: x509.NewCertPool(), subCAs: x509.NewCertPool()}
-	p.roots.AddCert(a.root.Certificate)
-	p.subCAs.AddCert(a.sub.Certificate)
+	p := &proxy{ledger: l}
+	p.trusts(a)
 	return p
+}
+
+// trusts makes these the authorities of its peers. The list of acceptable CAs
+// follows with the next identity that it presents.
+func (p *proxy) trusts(authorities ...*authority) {
+	next := &pools{roots: x509.NewCertPool(), subCAs: x509.NewCertPool()}
+	for _, a := range authorities {
+		next.roots.AddCert(a.root.Certificate)
+		next.subCAs.AddCert(a.sub.Certificate)
+	}
+	p.trust.Store(next)
 }
 
 // present makes id the identity of both legs. Connections in use stay.
@@ -69,7 +81,7 @@ func (p *proxy) present(id *identity) {
 		MaxVersion:       tls.VersionTLS12, // SPINE.md, 2
 		Certificates:     []tls.Certificate{id.certificateTLS()},
 		ClientAuth:       tls.RequireAnyClientCert,
-		ClientCAs:        p.subCAs, // the acceptable CAs name subCAs: SPINE.md, 3
+		ClientCAs:        p.trust.Load().subCAs, // the acceptable CAs name subCAs: SPINE.md, 3
 		VerifyConnection: p.verifier(consumerSlot, consumerName, x509.ExtKeyUsageClientAuth, time.Now),
 	}
 	var ticketKey [32]byte
@@ -141,12 +153,13 @@ func (p *proxy) verifier(slot, name string, usage x509.ExtKeyUsage, begun func()
 		}
 		leaf := cs.PeerCertificates[0]
 		p.ledger.saw(slot, leaf, cs.DidResume, begun())
-		intermediates := p.subCAs.Clone()
+		trust := p.trust.Load()
+		intermediates := trust.subCAs.Clone()
 		for _, c := range cs.PeerCertificates[1:] {
 			intermediates.AddCert(c)
 		}
 		if _, err := leaf.Verify(x509.VerifyOptions{
-			Roots: p.roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{usage},
+			Roots: trust.roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{usage},
 		}); err != nil {
 			return err
 		}

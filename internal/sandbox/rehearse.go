@@ -11,9 +11,9 @@ import (
 // RehearseOptions are those of [Rehearse].
 type RehearseOptions struct {
 	Options
-	Rotations   int      // good ones, of the daemon's slots; at least 1
+	Rotations   int      // good ones, of the daemon's slots; at least 1. With [ScenarioG2] on either side of the change, 0 is 12
 	Revocations int      // not supported yet: must be 0
-	Scenario    string   // not supported yet: must be ""
+	Scenario    string   // "" or [ScenarioG2]
 	Services    []string // not supported yet: must be empty
 }
 
@@ -28,9 +28,21 @@ func (o RehearseOptions) withDefaults() (RehearseOptions, error) {
 	for _, unsupported := range []struct {
 		flag string
 		set  bool
-	}{{"--revocations", o.Revocations != 0}, {"--scenario", o.Scenario != ""}, {"--services", len(o.Services) > 0}} {
+	}{{"--revocations", o.Revocations != 0}, {"--services", len(o.Services) > 0}} {
 		if unsupported.set {
 			return o, usageError{message: unsupported.flag + ": not supported by this version", hint: "leave it out"}
+		}
+	}
+	if o.Scenario != "" && o.Scenario != ScenarioG2 {
+		return o, usageError{message: fmt.Sprintf("scenario %q: unknown", o.Scenario), hint: "use " + ScenarioG2 + ", or leave it out"}
+	}
+	if o.Scenario == ScenarioG2 {
+		if o.Profile == ProfileG2 {
+			return o, usageError{message: "profile g2: the scenario begins with g1", hint: "leave --profile out"}
+		}
+		o.change = true
+		if o.Rotations == 0 {
+			o.Rotations = changeRotations
 		}
 	}
 	if o.Rotations < 1 {
@@ -45,17 +57,27 @@ func (o RehearseOptions) withDefaults() (RehearseOptions, error) {
 }
 
 // Rehearse spreads good rotations over the duration while requests flow, with a
-// broken one in every ten, and measures from outside. It returns what it saw,
-// also together with an error; see [Result.Passed]. It ends early with ctx.
+// broken one in every ten, and measures from outside; with [ScenarioG2] it carries
+// the whole sandbox from one hierarchy of CAs to another meanwhile. It returns what
+// it saw, also together with an error; see [Result.Passed]. It ends early with ctx.
 func Rehearse(ctx context.Context, o RehearseOptions) (Result, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return Result{}, err
 	}
 	t := &tally{began: time.Now()}
+	wanted, broken := o.Rotations, brokenOf(o.Rotations)
+	var steps []StepResult
 	_, err = perform(ctx, o.Options, t, func(ctx context.Context, s *stage, p *picture) error {
 		ctx, cancel := context.WithTimeout(ctx, o.Duration+overtime)
 		defer cancel()
+		if o.Scenario == ScenarioG2 {
+			c := newChange(s, p, t, o)
+			wanted, broken = c.totals()
+			err := c.carryOut(ctx)
+			steps = c.results()
+			return err
+		}
 		return carryOut(ctx, s, p, t, o)
 	})
 	total, causes := t.totals()
@@ -63,9 +85,9 @@ func Rehearse(ctx context.Context, o RehearseOptions) (Result, error) {
 		Requests: total.Requests, Failed: total.Failed, Connections: total.Connections, Resumed: total.Resumed,
 		Rotations: t.rotations(), RefusedRotations: t.refusals(), BrokenServed: total.BrokenServed,
 		DurationSeconds: math.Round(t.seconds()*1000) / 1000, LatencyMS: t.latency(),
-		Services: []ServiceResult{}, Causes: causes,
+		Services: []ServiceResult{}, Causes: causes, Steps: steps,
 	}
-	result.Problems = result.judge(o.Rotations, brokenOf(o.Rotations))
+	result.Problems = result.judge(wanted, broken)
 	return result, err
 }
 
@@ -102,9 +124,17 @@ func brokenOf(rotations int) int { return (rotations + brokenPer - 1) / brokenPe
 // carryOut carries out the plan, each step at its time or, when the machine is
 // slow, as soon as the one before is done; then the load runs on to the end.
 func carryOut(ctx context.Context, s *stage, p *picture, t *tally, o RehearseOptions) error {
-	steps := plan(o.Rotations)
 	began := time.Now()
-	interval := o.Duration / time.Duration(len(steps))
+	if err := s.spread(ctx, p, t, plan(o.Rotations), o.Duration); err != nil {
+		return err
+	}
+	return s.lastUntil(ctx, began.Add(o.Duration))
+}
+
+// spread takes the steps one after the other, spread over a time.
+func (s *stage) spread(ctx context.Context, p *picture, t *tally, steps []step, over time.Duration) error {
+	began := time.Now()
+	interval := over / time.Duration(len(steps))
 	for i, step := range steps {
 		if !s.wait(ctx, began.Add(time.Duration(i)*interval)) {
 			break
@@ -113,7 +143,12 @@ func carryOut(ctx context.Context, s *stage, p *picture, t *tally, o RehearseOpt
 			return err
 		}
 	}
-	s.wait(ctx, began.Add(o.Duration))
+	return nil
+}
+
+// lastUntil lets the load run on. The error says that the daemon has ended.
+func (s *stage) lastUntil(ctx context.Context, then time.Time) error {
+	s.wait(ctx, then)
 	select {
 	case <-s.daemon.exited:
 		return fmt.Errorf("the daemon ended: %w%s", cmpError(s.daemon.err, errors.New("exit status 0")), s.daemon.tail())

@@ -41,8 +41,24 @@ type Result struct {
 	LatencyMS        Latency         `json:"latency_ms"` // rename that completes a pair to first handshake with it
 	CutLatencyMS     Latency         `json:"cut_latency_ms"`
 	Services         []ServiceResult `json:"services"`
-	Causes           []Cause         `json:"causes"`   // of failures, most frequent first
-	Problems         []string        `json:"problems"` // why it did not pass; empty if it did
+	Steps            []StepResult    `json:"steps,omitempty"` // of a scenario
+	Causes           []Cause         `json:"causes"`          // of failures, most frequent first
+	Problems         []string        `json:"problems"`        // why it did not pass; empty if it did
+}
+
+// StepResult is one step of a scenario, in their order.
+type StepResult struct {
+	Name    string  `json:"name"`
+	Done    bool    `json:"done"`    // it was carried out, and every check held
+	Seconds float64 `json:"seconds"` // how long it took
+	Checks  []Check `json:"checks"`
+}
+
+// Check is something that has to be so at a step.
+type Check struct {
+	What   string `json:"what"`
+	Held   bool   `json:"held"`
+	Detail string `json:"detail"` // what was there in its place, or ""
 }
 
 // Passed tells whether the rehearsal showed what it should (exit status 0, else 3).
@@ -82,6 +98,17 @@ func (r Result) judge(wanted, broken int) []string {
 	}
 	if r.RefusedRotations < int64(broken) {
 		problems = append(problems, fmt.Sprintf("%d of %d broken rotations were refused", r.RefusedRotations, broken))
+	}
+	for _, s := range r.Steps {
+		if s.Done {
+			continue
+		}
+		problems = append(problems, fmt.Sprintf("step %q was not done", s.Name))
+		for _, c := range s.Checks {
+			if !c.Held {
+				problems = append(problems, fmt.Sprintf("step %q: not so: %s: %s", s.Name, c.What, c.Detail))
+			}
+		}
 	}
 	return problems
 }

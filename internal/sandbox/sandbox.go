@@ -21,6 +21,8 @@ type Options struct {
 	Daemon      string        // the spinecertd to start; "" is the one beside this executable
 	Program     string        // how the user calls spinecert, for the commands to try; "" is this executable
 	Out         io.Writer     // the picture: live on a terminal, else plain lines; nil is none
+
+	change bool // make a second hierarchy, to move to
 }
 
 // Defaults of [Options].
@@ -143,7 +145,7 @@ func perform(ctx context.Context, o Options, t *tally, act func(context.Context,
 }
 
 func performIn(ctx context.Context, l *layout, o Options, t *tally, act func(context.Context, *stage, *picture) error) error {
-	c, err := newCast(ctx, l, o.Profile)
+	c, err := newCast(ctx, l, o.Profile, o.change)
 	if err != nil {
 		return err
 	}

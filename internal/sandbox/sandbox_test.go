@@ -143,7 +143,8 @@ func TestUsage(t *testing.T) {
 		call       func(context.Context) error
 	}{
 		{"revocations", "not supported by this version", rehearse(RehearseOptions{Rotations: 1, Revocations: 1})},
-		{"scenario", "not supported by this version", rehearse(RehearseOptions{Rotations: 1, Scenario: "g2"})},
+		{"scenario", "unknown", rehearse(RehearseOptions{Rotations: 1, Scenario: "g3"})},
+		{"scenario from its end", "begins with g1", rehearse(RehearseOptions{Scenario: ScenarioG2, Options: Options{Profile: ProfileG2}})},
 		{"services", "not supported by this version", rehearse(RehearseOptions{Rotations: 1, Services: []string{"nginx"}})},
 		{"no rotations", "at least one", rehearse(RehearseOptions{})},
 		{"profile", "unknown", run(Options{Profile: "g3", Daemon: os.Args[0]})},

@@ -23,7 +23,9 @@ const halfPause = 15 * time.Millisecond
 type cast struct {
 	layout  *layout
 	ledger  *ledger
-	spine   *authority
+	spine   *authority // issues for the slots
+	nation  *authority // issues for the stand-in
+	next    *authority // the hierarchy to come; nil without a change
 	foreign *authority
 	pool    *keyPool
 	places  map[string]*place
@@ -33,7 +35,8 @@ type cast struct {
 }
 
 // newCast makes keys and authorities, writes the first pairs and the trust files.
-func newCast(ctx context.Context, l *layout, profile string) (*cast, error) {
+// change makes a second hierarchy as well, of which no file speaks yet.
+func newCast(ctx context.Context, l *layout, profile string, change bool) (*cast, error) {
 	c := &cast{layout: l, ledger: newLedger(), places: map[string]*place{}, numbers: map[string]int{}}
 	now := time.Now()
 	var group errgroup.Group
@@ -47,10 +50,17 @@ func newCast(ctx context.Context, l *layout, profile string) (*cast, error) {
 		c.foreign, err = newAuthority(ctx, "Elsewhere", profile, kmsapi.ECDSAWithSHA256, now)
 		return err
 	})
+	if change {
+		group.Go(func() (err error) {
+			c.next, err = newAuthority(ctx, "Sandbox G2", ProfileG2, kmsapi.SHA256WithRSA, now)
+			return err
+		})
+	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	if err := l.writeTrust(ctx, c.spine, now); err != nil {
+	c.nation = c.spine
+	if err := errors.Join(l.writeBundle(c.spine), l.writeCRLs(ctx, c.spine, now)); err != nil {
 		return nil, err
 	}
 	for _, slot := range []string{providerSlot, consumerSlot} {
@@ -124,7 +134,7 @@ func (c *cast) broken(slot string, d defect, now time.Time) (pair, error) {
 
 // rotateProxy gives the stand-in its next identity.
 func (c *cast) rotateProxy(now time.Time) error {
-	id, err := c.spine.issue(proxyName, c.pool.take(), now.Add(-backdate), now.Add(leafLife))
+	id, err := c.nation.issue(proxyName, c.pool.take(), now.Add(-backdate), now.Add(leafLife))
 	if err != nil {
 		return err
 	}
@@ -166,7 +176,7 @@ func open(ctx context.Context, c *cast, profile, program string) (*stage, error)
 }
 
 func (s *stage) start(ctx context.Context, profile, program string, background, leg net.Addr) error {
-	if err := s.layout.writeConfig(profile, s.places, background.String(), leg.String()); err != nil {
+	if err := s.layout.writeConfig(profile, []string{profile}, s.places, background.String(), leg.String()); err != nil {
 		return err
 	}
 	var err error

@@ -1,0 +1,56 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// AuditName is the name of the audit file in a state directory.
+const AuditName = "audit.jsonl"
+
+// AuditLine is one line of the audit file (CONTRACT.md, 6).
+type AuditLine struct {
+	Time   time.Time `json:"time"`
+	Event  string    `json:"event"`
+	Slot   string    `json:"slot,omitempty"`
+	From   uint64    `json:"from,omitempty"`
+	To     uint64    `json:"to,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	Actor  Actor     `json:"actor"`
+	Digest string    `json:"digest,omitempty"`
+}
+
+// Actor is who caused something.
+type Actor struct {
+	UID int    `json:"uid"`
+	PID int    `json:"pid"`
+	Via string `json:"via"` // socket, signal, files, state, inbox, command
+}
+
+// Audit appends a line, which is on disk when it returns nil. It is for programs
+// that write few: the daemon has a queue of its own.
+func (d *Directory) Audit(l AuditLine) error {
+	if d.lock == nil {
+		return fail("write audit file", d.abs(AuditName), ErrReadOnly)
+	}
+	l.Time = l.Time.UTC()
+	data, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("encode audit line: %w", err)
+	}
+	f, err := os.OpenFile(d.abs(AuditName), os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return fail("write audit file", d.abs(AuditName), err)
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if closing := f.Close(); err == nil {
+		err = closing
+	}
+	return fail("write audit file", d.abs(AuditName), err)
+}

@@ -1,0 +1,243 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spinecert/spinecert/internal/durable"
+)
+
+// inboxGroup may drop answers into the inbox.
+const inboxGroup = "spinecert"
+
+// HeldError says that another process has the lock.
+type HeldError struct {
+	Dir string
+	PID int // 0: it has not said
+}
+
+// Error names the process.
+func (e *HeldError) Error() string {
+	who := "held by another process"
+	if e.PID > 0 {
+		who = fmt.Sprintf("held by process %d: another daemon runs on it", e.PID)
+	}
+	return fmt.Sprintf("lock state directory %q: %s", e.Dir, who)
+}
+
+// Hint returns the next action.
+func (e *HeldError) Hint() string {
+	return "stop that one first, or give this one a state.directory of its own"
+}
+
+// Lock makes the state directory, mode 0700, if it is not there, and takes its
+// lock: whoever holds it is the one writer. It is released by Close, and when the
+// process ends, however it ends. The error is a *HeldError when another process has
+// it. A directory that others than its owner may write is refused.
+//
+// Then the layout is made and what a crash left behind is removed. If the disk does
+// not allow that, Lock succeeds nevertheless, and [Directory.Trouble] says why.
+func Lock(dir string, o Options) (*Directory, error) {
+	if err := makeAll(o.Disk, dir); err != nil {
+		return nil, &failure{doing: "make state directory", path: dir, err: err, hint: "make it, mode 0700, and give it to the user that the daemon runs as"}
+	}
+	d, err := Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	d.disk = o.Disk
+	info, err := d.root.Stat()
+	if err == nil && info.Mode()&0o022 != 0 {
+		err = failf("lock state directory", dir, fmt.Sprintf("chmod go-w %q, then look with: spinecert state verify", dir),
+			"its mode %#o lets others write it", info.Mode().Perm())
+	}
+	if err == nil {
+		d.lock, err = takeLock(o.Disk, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.root.Close())
+	}
+	d.trouble = errors.Join(d.layout(), d.sweep())
+	return d, nil
+}
+
+// makeAll makes a directory and those above it.
+func makeAll(disk durable.Disk, dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if above := filepath.Dir(filepath.Clean(dir)); above != filepath.Clean(dir) {
+		if err := makeAll(disk, above); err != nil {
+			return err
+		}
+	}
+	return disk.MakeDir(dir)
+}
+
+// takeLock opens the lock file and locks it.
+func takeLock(disk durable.Disk, dir string) (*os.File, error) {
+	path := filepath.Join(dir, lockName)
+	f, err := openLock(disk, path)
+	if err != nil {
+		return nil, fail("open lock", path, err)
+	}
+	if err := flock(f); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = &HeldError{Dir: dir, PID: holder(f)}
+		} else {
+			err = fail("lock state directory", dir, err)
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	// A full disk must not keep the daemon from starting: the lock holds without the pid.
+	if ask(disk, "write") == nil && f.Truncate(0) == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return f, nil
+}
+
+// openLock opens the lock file, and makes it. On a file system that went read-only
+// it can still be locked.
+func openLock(disk durable.Disk, path string) (*os.File, error) {
+	const how = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+	err := ask(disk, "open")
+	var f *os.File
+	if err == nil {
+		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|how, 0o600)
+	}
+	if errors.Is(err, syscall.EROFS) {
+		if there, openErr := os.OpenFile(path, os.O_RDONLY|how, 0); openErr == nil {
+			f, err = there, nil
+		}
+	}
+	if errors.Is(err, syscall.ELOOP) {
+		err = errSymlink
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = durable.ErrNotRegular
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func flock(f *os.File) error {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// holder reads who has the lock. It is a courtesy; the lock is what counts.
+func holder(f *os.File) int {
+	line := make([]byte, 32)
+	n, _ := f.ReadAt(line, 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(line[:n])))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
+// ask is asked before changes to the lock file.
+func ask(disk durable.Disk, op string) error {
+	if disk.Fault == nil {
+		return nil
+	}
+	return disk.Fault(op, lockName)
+}
+
+// layout makes the directories that are always there.
+func (d *Directory) layout() error {
+	var errs []error
+	for _, name := range []string{slotsName, trustName} {
+		errs = append(errs, fail("make directory", d.abs(name), d.disk.MakeDir(d.abs(name))))
+	}
+	group := inboxOwner()
+	for _, name := range []string{inboxName, inboxName + "/done", inboxName + "/rejected"} {
+		errs = append(errs, fail("make directory", d.abs(name), d.disk.MakeShared(d.path, name, group)))
+	}
+	return errors.Join(errs...)
+}
+
+// inboxOwner is the group of the inbox, or -1 for our own.
+func inboxOwner() int {
+	group, err := user.LookupGroup(inboxGroup)
+	if err != nil {
+		return -1
+	}
+	gid, err := strconv.Atoi(group.Gid)
+	if err != nil {
+		return -1
+	}
+	return gid
+}
+
+// sweep removes temporaries: nobody else writes, so they are left over.
+func (d *Directory) sweep() error {
+	errs := []error{d.sweepDir(".")}
+	slots, err := d.names(slotsName)
+	errs = append(errs, err)
+	for _, slot := range slots {
+		if checkName("slot", slot) == nil {
+			errs = append(errs, d.sweepSlot(slot))
+		}
+	}
+	environments, err := d.names(trustName)
+	errs = append(errs, err, d.sweepDir(slotsName), d.sweepDir(trustName))
+	for _, environment := range environments {
+		if checkName("environment", environment) == nil {
+			errs = append(errs, d.sweepDir(join(trustName, environment)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Directory) sweepSlot(slot string) error {
+	base := join(slotsName, slot)
+	return errors.Join(d.sweepDir(base), d.sweepDir(join(base, generationsName)), d.sweepDir(join(base, requestsName)))
+}
+
+func (d *Directory) sweepDir(dir string) error {
+	names, err := d.names(dir)
+	if errors.Is(err, durable.ErrNotDirectory) || errors.Is(err, errSymlink) {
+		return nil // not ours; Verify names it
+	}
+	errs := []error{err}
+	for _, name := range names {
+		if !hidden(name) || dir == "." && !ownTemporary(name) {
+			continue
+		}
+		path := d.abs(dir, name)
+		err := d.disk.RemoveDir(path)
+		if errors.Is(err, durable.ErrNotDirectory) {
+			err = d.disk.Remove(path)
+		}
+		errs = append(errs, fail("remove temporary", path, err))
+	}
+	return errors.Join(errs...)
+}
+
+// ownTemporary tells temporaries in the state directory itself, where others may
+// have hidden files, too: it may be the home of the daemon's user.
+func ownTemporary(name string) bool {
+	for _, of := range []string{".inbox.", ".done.", ".rejected."} {
+		if strings.HasPrefix(name, of) {
+			return true
+		}
+	}
+	return false
+}
