@@ -11,8 +11,8 @@ import (
 	"github.com/spinecert/spinecert/trust"
 )
 
-// guard compares next with current: what must not happen by accident.
-func guard(c *SlotConfig, current *Generation, next *candidate, allow []string) *Refusal {
+// guard compares next with current at now: what must not happen by accident.
+func guard(c *SlotConfig, current *Generation, next *candidate, allow []string, now time.Time) *Refusal {
 	was, is := current.Identity.Leaf(), next.identity.Leaf()
 	refuse := func(rule, advice, format string, args ...any) *Refusal {
 		if slices.Contains(allow, rule) {
@@ -45,6 +45,12 @@ func guard(c *SlotConfig, current *Generation, next *candidate, allow []string) 
 	if c.Managed && !is.Equal(was) && pki.KeyFingerprint(is.PublicKey) == pki.KeyFingerprint(was.PublicKey) {
 		return refuse(RuleKeyReuse, "ask for it with a new key (spinecert csr new), or if the same key is meant",
 			"certificate %q is for the key that serves already", next.file)
+	}
+	// The tolerance is for clocks of others. Nobody gains by being early while
+	// something serves, and peers whose clock is right would refuse it.
+	if is.NotBefore.After(now) && current.NotAfter.After(now) && !slices.Contains(allow, RuleChain) {
+		return chainRefusal(next.file, &trust.VerifyError{Reason: trust.NotYetValid, Certificate: is,
+			Detail: fmt.Sprintf("%q is not valid before %s", is.Subject.CommonName, is.NotBefore.UTC().Format(time.RFC3339))})
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/trust"
 )
 
 // older and fewer are what the guard refuses, newer and more what it lets through.
@@ -118,4 +119,26 @@ func TestRulesAllowedByConfiguration(t *testing.T) {
 	if got := b.count(EventOwnChain); got != 1 {
 		t.Errorf("told %d times that the slot's own chain is refused, want once", got)
 	}
+}
+
+// The five minutes are for the clocks of others: a certificate is not shown to
+// peers before its day while there is another one, and is while there is none.
+func TestNotBeforeIsKeptWhileSomethingServes(t *testing.T) {
+	b := newBench(t)
+	soon := func() *testpki.Leaf {
+		return b.leaf(testpki.Validity(time.Now().Add(2*time.Minute), time.Now().Add(24*time.Hour)))
+	}
+	first := soon()
+	b.pair(first)
+	b.start()
+	b.serves(first)
+	second := b.leaf()
+	b.pair(second) // notBefore an hour ago: older, so by word
+	b.do(b.keeper.Rotate(b.context(), "pcs", Order{Allow: []string{RuleOlder}}))
+	b.serves(second)
+	b.pair(soon())
+	if r := b.refused(string(trust.NotYetValid)); r.Rule != RuleChain {
+		t.Errorf("rule %q", r.Rule)
+	}
+	b.still(second)
 }

@@ -28,7 +28,7 @@ func (k *Keeper) Preview(slot string, id *pki.Identity, allow []string, now time
 	rules := slices.Concat(c.Allow, allow)
 	cand, refusal := examineIdentity(&c, &candidate{file: "offered to slot " + c.Name, identity: id}, state, rules, now)
 	if snap := s.Snapshot(); refusal == nil && snap != nil && snap.Generation.digest != cand.digest {
-		refusal = guard(&c, snap.Generation, cand, rules)
+		refusal = guard(&c, snap.Generation, cand, rules, now)
 	}
 	if refusal != nil {
 		return refusal

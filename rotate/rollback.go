@@ -44,7 +44,7 @@ func (l *slotLook) rollback(m *material, now time.Time) (publish, *Refusal) {
 	if cand, refusal := examineIdentity(&l.config, cand, l.state, nil, now); refusal != nil {
 		refusal.Rule, refusal.Advice = "", "choose another one with --to; what is served goes on"
 		return nil, refusal
-	} else if refusal := guard(&l.config, l.current, cand, append(slices.Clone(l.rules), RuleOlder, RuleRolledBack, RuleKeyReuse)); refusal != nil {
+	} else if refusal := guard(&l.config, l.current, cand, append(slices.Clone(l.rules), RuleOlder, RuleRolledBack, RuleKeyReuse), now); refusal != nil {
 		refusal.Advice = "choose another one with --to, or make the change by putting its files in place"
 		return nil, refusal
 	}
@@ -94,8 +94,11 @@ func (l *slotLook) kept(history []Record) string {
 	var out []string
 	for _, r := range history {
 		text := fmt.Sprintf("%d (until %s)", r.Number, r.NotAfter.UTC().Format(time.DateOnly))
-		if r.Digest == l.current.digest {
+		switch {
+		case r.Number == l.current.Number:
 			text = fmt.Sprintf("%d (serves)", r.Number)
+		case r.Digest == l.current.digest:
+			text = fmt.Sprintf("%d (the same as serves)", r.Number)
 		}
 		out = append(out, text)
 	}

@@ -296,3 +296,20 @@ func TestStoreThatWentBackAndIsFullIsToldOnce(t *testing.T) {
 		b.wantTold(map[EventKind]int{EventWentBack: 1})
 	})
 }
+
+// What a rollback left behind that could not be kept does not stand in the way of
+// the files that come after it.
+func TestFilesAfterRollbackThatWasNotKept(t *testing.T) {
+	b, m := newStoreBench(t)
+	ls := b.aged(3)
+	b.start()
+	b.rotated(m, ls[0])
+	b.rotated(m, ls[1])
+	m.fail("swap", errFull) // generation 3 is written, and not in force
+	b.denied(b.rollback(0), "state_unwritable")
+	m.fail("swap", nil)
+	b.rotated(m, ls[2])
+	if g := b.is(ls[2]); g.Number != 4 || m.inForce().Number != 4 {
+		t.Errorf("generation %d serves, %d is kept, want 4", g.Number, m.inForce().Number)
+	}
+}

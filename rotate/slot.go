@@ -70,6 +70,7 @@ type SlotStatus struct {
 	LastAttempt  time.Time   // when the source was last looked at
 	Unsaved      error       // why the Store does not have what is served; nil if it has, or is about to
 	UnsavedSince time.Time
+	Offered      bool // managed: an offer stands, and Refusal is about it
 }
 
 // Slot holds one identity over time. Its methods may be called by many goroutines.
@@ -218,7 +219,8 @@ func (s *Slot) publish(k *Keeper, c *candidate, rules []string, o *order, now ti
 		digest: c.digest, source: c.source, left: c.left}
 	stored := c.kept || c.number != 0
 	if c.number == 0 {
-		next.Number, next.Since = s.number+1, now
+		// Not one that a rollback left behind whose Commit failed: it may be on disk, with another content.
+		next.Number, next.Since = max(s.number, s.tried.Number)+1, now
 	}
 	s.number, s.kept = max(s.number, next.Number), nil
 	s.swap(next, c.trust, now)
@@ -303,7 +305,7 @@ func (s *Slot) renewTickets(now time.Time) {
 // settled is called by the run loop after each look, with the refusal or nil.
 func (s *Slot) settled(k *Keeper, r *Refusal, now time.Time) {
 	st := &SlotStatus{Config: s.config, State: SlotReady, Refusal: r, PendingSince: s.unit.failing, LastAttempt: now,
-		Unsaved: s.unsaved.err, UnsavedSince: s.unsaved.since}
+		Unsaved: s.unsaved.err, UnsavedSince: s.unsaved.since, Offered: s.offer != nil}
 	snap := s.snapshot.Load()
 	if snap != nil {
 		st.Generation = snap.Generation

@@ -97,7 +97,7 @@ func (l *slotLook) files(m *material, now time.Time) (publish, *Refusal) {
 	}
 	l.bringBack()
 	if refusal == nil {
-		refusal = l.guard(cand)
+		refusal = l.guard(cand, now)
 	}
 	if refusal != nil {
 		return nil, refusal
@@ -106,7 +106,7 @@ func (l *slotLook) files(m *material, now time.Time) (publish, *Refusal) {
 	return l.publish(cand), nil
 }
 
-func (l *slotLook) guard(cand *candidate) *Refusal {
+func (l *slotLook) guard(cand *candidate, now time.Time) *Refusal {
 	if l.current == nil || cand.digest == l.current.digest {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (l *slotLook) guard(cand *candidate) *Refusal {
 	if l.released() {
 		rules = append(slices.Clone(rules), RuleRolledBack)
 	}
-	return guard(&l.config, l.current, cand, rules)
+	return guard(&l.config, l.current, cand, rules, now)
 }
 
 // managed judges what was offered to a managed slot, or else what it serves.
@@ -143,7 +143,7 @@ func (l *slotLook) managed(now time.Time) (publish, *Refusal) {
 	}
 	cand, refusal := examineIdentity(&l.config, cand, l.state, l.rules, now)
 	if refusal == nil {
-		refusal = l.guard(cand)
+		refusal = l.guard(cand, now)
 	}
 	if refusal != nil {
 		return nil, refusal

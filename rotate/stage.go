@@ -134,8 +134,11 @@ func checkFQDN(c *SlotConfig, cand *candidate) *Refusal {
 	if slices.Contains(names, strings.ToLower(strings.TrimSuffix(c.FQDN, "."))) {
 		return nil
 	}
-	return &Refusal{Reason: reasonFQDN, Err: fmt.Errorf("certificate %q is for %q, slot %q expects %q", cand.file, names, c.Name, c.FQDN),
-		Advice: "put the right certificate there, or correct fqdn in the configuration"}
+	advice := "put the right certificate there, or correct fqdn in the configuration"
+	if c.Managed {
+		advice = "import the certificate for that name, or ask the authority for one, or correct fqdn in the configuration"
+	}
+	return &Refusal{Reason: reasonFQDN, Err: fmt.Errorf("certificate %q is for %q, slot %q expects %q", cand.file, names, c.Name, c.FQDN), Advice: advice}
 }
 
 func hexDigest(d [sha256.Size]byte) string { return hex.EncodeToString(d[:]) }

@@ -119,7 +119,7 @@ func (r *slotImportResult) show(p *page) {
 	for _, id := range r.Open {
 		p.line("Request %s of this slot still waits; spinecert csr cancel %s gives it up.", id, id)
 	}
-	if r.Offline && !r.DryRun {
+	if r.Offline && !r.DryRun && r.State != "unchanged" {
 		p.line("%s", offlineNote)
 	}
 }

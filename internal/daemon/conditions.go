@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
@@ -62,7 +63,7 @@ func (d *Daemon) requestCondition(r admin.Request, now time.Time, add adder) {
 	}
 	add("request_pending", r.Slot, severity, r.Created,
 		fmt.Sprintf("request %s for %s waits for its certificate since %s", r.ID, r.FQDN, r.Created.UTC().Format(time.DateOnly)),
-		fmt.Sprintf("send it if that was not done (spinecert csr show %s), or ask where it is; take the answer back with spinecert import, or drop it into the inbox", r.ID))
+		fmt.Sprintf("send it if that was not done (spinecert csr show --mail %s), or ask where it is; take the answer back with spinecert import, or drop it into the inbox", r.ID))
 }
 
 type adder func(code, subject, severity string, since time.Time, message, hint string)
@@ -79,6 +80,7 @@ func slotConditions(s *rotate.Slot, now time.Time, add adder) {
 		add("key_readable", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
 	case r.Reason == "state_unwritable":
 		add("state_unwritable", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
+	case st.Offered && manage.WaitsFor(r): // request_pending says so
 	case !r.Pending:
 		add("rotation_refused", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
 	case now.Sub(st.PendingSince) >= st.Config.Settle || st.Generation == nil:
@@ -96,6 +98,9 @@ func slotConditions(s *rotate.Slot, now time.Time, add adder) {
 	left := end.Sub(now)
 	text := fmt.Sprintf("its certificate or chain ends on %s", end.UTC().Format(time.RFC3339))
 	hint := "ask for the next certificate now; put it in place of the files, it is taken by itself"
+	if st.Config.Managed {
+		hint = fmt.Sprintf("ask for the next certificate now, unless a request waits already: spinecert csr new --slot %s", s.Name())
+	}
 	switch {
 	case left <= 0:
 		add("expired", s.Name(), "critical", end, text, hint)

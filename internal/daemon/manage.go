@@ -162,7 +162,11 @@ func (d *Daemon) importAnswer(ctx context.Context, c admin.Caller, r admin.Impor
 	// Whoever asked may go away: what fits is put in force all the same.
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), stageTimeout)
 	defer cancel()
-	return d.manager.AnswerImport(bounded, r, actorOf(c))
+	out, err := d.manager.AnswerImport(bounded, r, actorOf(c))
+	if err != nil && !r.DryRun {
+		d.keepAudit(auditLine{Time: time.Now(), Event: "import_refused", Slot: out.Slot, Reason: err.Error(), Actor: actorOf(c)})
+	}
+	return out, err
 }
 
 func (d *Daemon) rollback(ctx context.Context, c admin.Caller, r admin.RollbackRequest) (admin.RotateResult, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 )
@@ -114,6 +115,9 @@ func slotStatus(slot *rotate.Slot, c *config.Config) admin.Slot {
 	}
 	if r := st.Refusal; r != nil {
 		out.LastError, out.LastReason, out.Hint = r.Error(), r.Reason, advice(r)
+		if st.Offered && manage.WaitsFor(r) {
+			out.State = string(rotate.SlotPending) // its answer is good, and waits
+		}
 	}
 	if sc, ok := c.Slot(slot.Name()); ok {
 		out.Affects = admin.Affects{ODS: append([]string{}, sc.Affects.ODS...), ASIDs: append([]string{}, sc.Affects.ASIDs...), Note: sc.Affects.Note}
@@ -232,7 +236,11 @@ func (d *Daemon) rotateNow(ctx context.Context, c admin.Caller, r admin.RotateRe
 			return admin.RotateResult{}, &admin.Error{Code: admin.CodeUsage, Message: err.Error()}
 		}
 	}
-	return d.ordered(c, r.Slot, "rotate", strings.Join(r.Allow, ","), func() error {
+	reason := strings.Join(r.Allow, ",")
+	if r.Release {
+		reason = strings.TrimPrefix(reason+",release", ",")
+	}
+	return d.ordered(c, r.Slot, "rotate", reason, func() error {
 		return d.keeper.Rotate(ctx, r.Slot, rotate.Order{Allow: r.Allow, Release: r.Release, Actor: actorOf(c)})
 	})
 }
@@ -255,13 +263,16 @@ func (d *Daemon) ordered(c admin.Caller, name, event, reason string, do func() e
 		line.To, line.Digest = after.Generation.Number, after.Generation.Digest()
 		result.Rotated = before == nil || before.Generation.Number != after.Generation.Number
 	}
+	if err != nil {
+		line.Reason = strings.TrimPrefix(line.Reason+" refused: "+err.Error(), " ")
+	}
 	d.keepAudit(line)
 	var refusal *rotate.Refusal
 	switch {
 	case errors.As(err, &refusal):
 		return result, &admin.Error{Code: admin.CodeRefused, Message: refusal.Error(), Hint: advice(refusal), Reason: refusal.Reason, Rule: refusal.Rule}
 	case err != nil:
-		return result, &admin.Error{Code: admin.CodeFailed, Message: err.Error()}
+		return result, &admin.Error{Code: admin.CodeFailed, Message: err.Error(), Hint: pki.Hint(err)}
 	}
 	return result, nil
 }

@@ -78,8 +78,9 @@ func judged(kind Kind, err error) error {
 	return err
 }
 
-// waits reports whether a refusal ends by itself.
-func waits(err error) bool {
+// WaitsFor reports whether a refusal of an answer ends by itself, so that the answer
+// stays with its request.
+func WaitsFor(err error) bool {
 	var r *rotate.Refusal
 	if !errors.As(err, &r) {
 		return false

@@ -134,7 +134,7 @@ func (m *Manager) take(ctx context.Context, c candidate, o ImportOrder) (Importe
 		return Imported{}, err
 	}
 	err := m.c.Keeper.Preview(c.slot.Name, c.identity, o.Allow, time.Now())
-	if err != nil && (!waits(err) || c.request.ID == "") {
+	if err != nil && (!WaitsFor(err) || c.request.ID == "") {
 		return Imported{}, judged(Refused, c.said(err))
 	}
 	out := m.describe(c)
@@ -168,7 +168,7 @@ func (m *Manager) offer(ctx context.Context, c candidate, o ImportOrder, before 
 		return m.taken(ctx, c, out)
 	case !isRefusal(err):
 		return out, err
-	case waits(err) && c.request.ID != "":
+	case WaitsFor(err) && c.request.ID != "":
 		m.allow(c.request.ID, o.Allow)
 		out, why := m.waits(out, c, err)
 		m.c.Tell(Event{Kind: AnswerKept, Slot: c.slot.Name, Request: c.request.ID, Actor: o.Actor, Err: why})

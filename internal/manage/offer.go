@@ -78,7 +78,7 @@ func (m *Manager) offerWaiting(ctx context.Context, slot string, withdraw bool) 
 		switch {
 		case err == nil:
 			return errors.Join(append(errs, m.settled(ctx, slot))...)
-		case waits(err):
+		case WaitsFor(err):
 			return errors.Join(errs...)
 		case !isRefusal(err):
 			return errors.Join(append(errs, err)...)
