@@ -58,7 +58,7 @@ func pkcs12Error(err error, given bool) error {
 	var missing pkcs12.NotImplementedError
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword) && !given:
-		return refusal(partPKCS12, "needs a password").advise("put the password into a file and name it as the password file")
+		return refusal(partPKCS12, "needs a password").advise("put the password into a file of mode 0600 and name it as the password file (--password-file)")
 	case errors.Is(err, pkcs12.ErrIncorrectPassword), errors.Is(err, pkcs12.ErrDecryption):
 		return refusal(partPKCS12, "password is wrong").advise("the password file must hold the password alone, try it with: openssl pkcs12 -in FILE -noout")
 	case errors.As(err, &missing):

@@ -26,7 +26,7 @@ func (k *Keeper) Preview(slot string, id *pki.Identity, allow []string, now time
 		}
 	}
 	rules := slices.Concat(c.Allow, allow)
-	cand, refusal := examineIdentity(&c, &candidate{file: "offered to slot " + c.Name, identity: id}, state, rules, now)
+	cand, refusal := examineIdentity(&c, &candidate{file: "answer for slot " + c.Name, identity: id}, state, rules, now)
 	if snap := s.Snapshot(); refusal == nil && snap != nil && snap.Generation.digest != cand.digest {
 		refusal = guard(&c, snap.Generation, cand, rules, now)
 	}

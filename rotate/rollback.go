@@ -33,7 +33,7 @@ func (l *slotLook) rollback(m *material, now time.Time) (publish, *Refusal) {
 	}
 	r, err := l.target(history)
 	if err != nil {
-		return refuse("spinecert state verify looks at what is kept", "%w; kept are %s", err, l.kept(history))
+		return refuse("name one of them with --to; if one is missing, spinecert state verify says why", "%w; kept are %s", err, l.kept(history))
 	}
 	id, err := l.loaded(r.Number)
 	if err != nil {

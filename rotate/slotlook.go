@@ -123,7 +123,7 @@ func (l *slotLook) managed(now time.Time) (publish, *Refusal) {
 	if l.order != nil && l.order.kind == orderOffer {
 		l.offer = l.order.identity
 	}
-	cand := &candidate{file: "offered to slot " + l.config.Name, identity: l.offer, origin: FromImport}
+	cand := &candidate{file: "answer for slot " + l.config.Name, identity: l.offer, origin: FromImport}
 	switch {
 	case l.current != nil && l.current.Held && l.released(): // before an offer that waits: it was asked for
 		left, err := l.findLeft()

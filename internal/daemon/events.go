@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -55,6 +56,10 @@ func (d *Daemon) onRotate(e rotate.Event) {
 	case rotate.EventRestored:
 		d.metrics.restored(e.Slot, e.To.Since)
 		d.wakeReadiness()
+	case rotate.EventDamaged:
+		if e.To != nil {
+			d.store.found(e.Slot, e.Time, fmt.Sprintf("generation %d serves, as the one in force cannot be loaded: %v", e.To.Number, e.Err))
+		}
 	case rotate.EventWentBack:
 		d.store.found(e.Slot, e.Time, e.Err.Error())
 	case rotate.EventRefused, rotate.EventOwnChain:
@@ -135,6 +140,10 @@ func (d *Daemon) record(e rotate.Event) {
 	case rotate.EventCleared:
 		level, text = slog.LevelInfo, "files and what is served agree again"
 	case rotate.EventPending:
+		if e.Reason == string(rotate.EventDamaged) {
+			level, text = slog.LevelError, "nothing of what the state directory keeps for the slot can be loaded; it is tried again"
+			break
+		}
 		level, text = slog.LevelInfo, "source does not fit together yet; what is served stays"
 	case rotate.EventIncoherent:
 		text = "source has not fitted together for too long; what is served stays"

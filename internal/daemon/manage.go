@@ -72,7 +72,7 @@ func (d *Daemon) onManage(e manage.Event) {
 	level, text := slog.LevelInfo, ""
 	switch e.Kind {
 	case manage.RequestMade:
-		text = "request for a certificate made: send it (spinecert csr show)"
+		text = "request for a certificate made: send it (spinecert csr show --mail ID)"
 	case manage.RequestCancelled:
 		text = "request cancelled; its key is gone"
 	case manage.AnswerKept:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/internal/tunnel"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
@@ -290,7 +291,8 @@ func (d *Daemon) refreshMaterial(ctx context.Context) []string {
 		}
 	}
 	for _, s := range d.keeper.Slots() {
-		if r := s.Status().Refusal; r != nil {
+		st := s.Status()
+		if r := st.Refusal; r != nil && !(st.Offered && manage.WaitsFor(r)) { // an answer that waits is no fault of the reload
 			refused = append(refused, fmt.Sprintf("slot %s: %v", s.Name(), r))
 		}
 	}

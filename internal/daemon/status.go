@@ -114,7 +114,7 @@ func slotStatus(slot *rotate.Slot, c *config.Config) admin.Slot {
 		out.Unsaved = st.Unsaved.Error()
 	}
 	if r := st.Refusal; r != nil {
-		out.LastError, out.LastReason, out.Hint = r.Error(), r.Reason, advice(r)
+		out.LastError, out.LastReason, out.Hint = oneLine(r), r.Reason, advice(r)
 		if st.Offered && manage.WaitsFor(r) {
 			out.State = string(rotate.SlotPending) // its answer is good, and waits
 		}
@@ -169,6 +169,9 @@ func (d *Daemon) tunnelStatus(t *liveTunnel) admin.Tunnel {
 	return out
 }
 
+// oneLine is an error in one line: of several causes each is one of its own.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 // describe says for --check what would be ready.
 func describe(k *rotate.Keeper) (string, bool) {
 	var b strings.Builder
@@ -180,7 +183,7 @@ func describe(k *rotate.Keeper) (string, bool) {
 		}
 		fmt.Fprintf(&b, "%s %s: %s", kind, name, word)
 		if r != nil {
-			fmt.Fprintf(&b, ": %v", r)
+			b.WriteString(": " + oneLine(r))
 			if h := advice(r); h != "" {
 				fmt.Fprintf(&b, " (%s)", h)
 			}
@@ -193,7 +196,11 @@ func describe(k *rotate.Keeper) (string, bool) {
 	}
 	for _, s := range k.Slots() {
 		st := s.Status()
-		line("slot", s.Name(), st.Generation != nil && st.Refusal == nil, st.Refusal)
+		r := st.Refusal
+		if r == nil && st.Generation == nil && st.Config.Managed {
+			r = &rotate.Refusal{Err: errors.New("it has no certificate yet"), Advice: "spinecert csr new --slot " + s.Name()}
+		}
+		line("slot", s.Name(), st.Generation != nil && r == nil, r)
 	}
 	return b.String(), ready
 }

@@ -70,7 +70,7 @@ func TestMisfits(t *testing.T) {
 		hint   string
 	}{
 		{"nothing in it", ImportOrder{}, [][]byte{[]byte("hello\n")}, Refused, "malformed", "nothing in it is understood", "PEM"},
-		{"a stranger", ImportOrder{}, [][]byte{stranger.CertPEM()}, Refused, "no_request", `"CN=x.thirdparty.nhs.uk" (public key sha256 ` + pki.KeyFingerprint(stranger.Cert.PublicKey) + ") in answer.txt; looked at the requests " + r.ID + " (slot pcs), and at the keys that 2 managed slots", "csr list"},
+		{"a stranger", ImportOrder{}, [][]byte{stranger.CertPEM()}, Refused, "no_request", `"CN=x.thirdparty.nhs.uk" (public key sha256 ` + pki.KeyFingerprint(stranger.Cert.PublicKey) + ") in answer.txt; looked at the requests " + r.ID + " (slot pcs), and at the keys in force of 2 managed slots", "csr list"},
 		{"the name of the slot, another key", ImportOrder{}, [][]byte{lost.CertPEM()}, Refused, "no_request", "", "slot pcs, on another key"},
 		{"CAs only", ImportOrder{}, [][]byte{d.sub.BundlePEM()}, Refused, "no_request", "", "only CA certificates"},
 		{"the request itself", ImportOrder{}, [][]byte{csr}, Refused, "no_certificate", "no certificate in answer.txt", "the request itself"},

@@ -138,12 +138,13 @@ func (m *Manager) noRequest(answer *enrol.Answer) error {
 	for _, r := range requests {
 		looked = append(looked, requestName(r))
 	}
-	in := "there is no request"
+	in := "no request waits"
 	if len(looked) > 0 {
 		in = "looked at the requests " + some(looked)
 	}
+	in += fmt.Sprintf(", and at the keys in force of %d managed slots", len(slots))
 	return refused(ReasonNoRequest, m.noRequestAdvice(answer, len(requests), slots),
-		"no request has the key of a certificate that was found: %s; %s, and at the keys that %d managed slots have in force", some(found), in, len(slots))
+		"no request has the key of a certificate that was found: %s; %s", some(found), in)
 }
 
 func (m *Manager) noRequestAdvice(answer *enrol.Answer, requests int, slots []config.Slot) string {
@@ -160,7 +161,7 @@ func (m *Manager) noRequestAdvice(answer *enrol.Answer, requests int, slots []co
 		names, _ := pki.Names(leaf)
 		for _, s := range slots {
 			if slices.Contains(names, s.FQDN) {
-				return fmt.Sprintf("it is for the name of slot %s, on another key: was the request cancelled, or made elsewhere? With its key file: spinecert import FILE --key KEY --out DIR", s.Name)
+				return fmt.Sprintf("it is for the name of slot %s, on another key: was its request answered already, cancelled, or made elsewhere? With its key file: spinecert import FILE --key KEY --out DIR", s.Name)
 			}
 		}
 	}

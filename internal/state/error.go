@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -44,7 +45,8 @@ func (f *failure) Hint() string {
 	case f.hint != "":
 		return f.hint
 	case errors.Is(f.err, syscall.ENOSPC) || errors.Is(f.err, syscall.EDQUOT):
-		return fmt.Sprintf("make room: df -h %q; df -i %q", f.path, f.path)
+		dir := filepath.Dir(f.path) // what could not be made is not there to be asked about
+		return fmt.Sprintf("make room: df -h %q; df -i %q", dir, dir)
 	case errors.Is(f.err, syscall.EROFS):
 		return "the file system is mounted read-only: mount it for writing, and look into the kernel's log for the reason"
 	case errors.Is(f.err, syscall.EIO):

@@ -207,9 +207,18 @@ func (v *verifier) entry(name string, kind, mode uint32) bool {
 		v.find(name, CodeOwner, fmt.Sprintf("belongs to user %d, the state directory to %d", st.Uid, v.owner), fmt.Sprintf("chown --reference=%q %q", v.d.path, path))
 	}
 	if got := st.Mode & anyPermissions; got != mode {
-		v.find(name, CodeMode, fmt.Sprintf("its mode is %#o, want %#o", got, mode), fmt.Sprintf("chmod %04o %q, then consider whether a key in it is still secret", mode, path))
+		v.find(name, CodeMode, fmt.Sprintf("its mode is %#o, want %#o", got, mode), modeHint(name, path, mode))
 	}
 	return true
+}
+
+// modeHint says more where others may have read a key.
+func modeHint(name, path string, mode uint32) string {
+	hint := fmt.Sprintf("chmod %04o %q", mode, path)
+	if strings.HasPrefix(name, slotsName) {
+		hint += ", then consider whether the keys below it are still secret"
+	}
+	return hint
 }
 
 func kindName(st unix.Stat_t) string {
