@@ -202,7 +202,7 @@ func TestReadRefuses(t *testing.T) {
 		if err := unix.Stat(path(name), &st); err != nil {
 			t.Fatal(err)
 		}
-		s, data, f, err := d.read(name, id{uint64(st.Dev), st.Ino})
+		s, data, f, err := d.read(name, id{st.Dev, st.Ino})
 		if err == nil {
 			f.Close()
 		}

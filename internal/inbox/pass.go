@@ -153,7 +153,7 @@ func (p *passing) meet(name string) (candidate, bool) {
 	if err != nil {
 		return candidate{}, false // gone again, or the next pass finds out
 	}
-	file := id{uint64(st.Dev), st.Ino}
+	file := id{st.Dev, st.Ino}
 	n := p.memory.of(file, p.round)
 	if what := untrusted(&st); what != "" {
 		p.retire(name, file, n, what, "copy the file itself into the inbox, with cp")
