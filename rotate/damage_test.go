@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -131,4 +132,45 @@ func TestHangingStoreAtTheStart(t *testing.T) {
 		later(time.Minute)
 		b.wantState(SlotReady)
 	})
+}
+
+// snapshot copies what a slot has, and restore puts a copy back.
+func (m *memStore) snapshot() *memSlot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := *m.slots["pcs"]
+	s.kept = maps.Clone(s.kept)
+	return &s
+}
+
+func (m *memStore) restore(s *memSlot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.slots["pcs"] = s
+}
+
+// A hold outlives the damage of the generation that has it: what was rolled back
+// from does not come back by that.
+func TestDamagedHold(t *testing.T) {
+	b, m := newManagedBench(t)
+	ls := b.aged(3)
+	b.start()
+	for _, l := range ls {
+		b.offered(l)
+	}
+	b.do(b.rollback(1))
+	b.stop()
+	held := m.inForce()
+	m.mu.Lock()
+	g := m.slots["pcs"].kept[held.Number]
+	g.broken = true
+	m.slots["pcs"].kept[held.Number] = g
+	m.mu.Unlock()
+	b.start()
+	if now := b.is(ls[0]); !now.Held || now.left != held.Left {
+		t.Errorf("generation %+v", now)
+	}
+	b.wantState(SlotHeld)
+	b.do(b.keeper.Rotate(b.context(), "pcs", Order{Release: true}))
+	b.is(ls[2])
 }

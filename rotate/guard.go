@@ -24,7 +24,7 @@ func guard(c *SlotConfig, current *Generation, next *candidate, allow []string, 
 		}
 		return &Refusal{Reason: rule, Rule: rule, Err: fmt.Errorf(format, args...), Advice: advice + ": " + how}
 	}
-	if current.Held && next.digest == current.left {
+	if current.Held && (next.digest == current.left || leafDigest(next.identity) == current.leftLeaf) {
 		if r := refuse(RuleRolledBack, fmt.Sprintf("if it is wanted again, spinecert rotate %s --release, or", c.Name),
 			"certificate %q is the very one that the slot was rolled back from", next.file); r != nil {
 			return r

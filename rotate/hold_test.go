@@ -73,11 +73,11 @@ func TestRolledBackIdentityOfferedAgain(t *testing.T) {
 	b.offered(ls[1], RuleRolledBack)
 	b.wantState(SlotReady)
 	b.do(b.rollback(0))
-	b.offered(ls[0]) // what serves: the hold ends
-	if g := b.is(ls[0]); g.Held || g.Number != 6 {
+	b.offered(ls[0]) // what serves: nothing new, and no word against the hold
+	if g := b.is(ls[0]); !g.Held || g.Number != 5 {
 		t.Errorf("generation %+v", g)
 	}
-	b.wantState(SlotReady)
+	b.wantState(SlotHeld)
 }
 
 func TestReleaseWithABrokenSource(t *testing.T) {
@@ -344,4 +344,56 @@ func TestRollbackHoldsWhatLiesThere(t *testing.T) {
 	b.pair(ls[3])
 	b.do(b.keeper.Rotate(b.context(), "pcs", Order{}))
 	b.is(ls[3])
+}
+
+// An answer that waited before a rollback does not end its hold.
+func TestOfferThatWaitedBeforeARollback(t *testing.T) {
+	b, m := newManagedBench(t)
+	ls := b.aged(3)
+	b.start()
+	b.offered(ls[0])
+	b.offered(ls[1])
+	m.fail("commit", errFull)
+	b.denied(b.offer(ls[2]), reasonUnwritable)
+	m.fail("commit", nil)
+	b.do(b.rollback(1))
+	b.do(b.keeper.Refresh(b.context()))
+	if g := b.is(ls[0]); !g.Held {
+		t.Errorf("generation %+v", g)
+	}
+	b.wantState(SlotHeld)
+}
+
+// Under another chain it is the same certificate that was rolled back from.
+func TestRolledBackLeafUnderAnotherChain(t *testing.T) {
+	b, _ := newManagedBench(t)
+	deep := b.sub.SubCA(t, testpki.Name("Deep"))
+	again := b.sub.SubCA(t, testpki.Name("Deep"), testpki.Key(deep.Key))
+	b.start()
+	now := time.Now()
+	first := deep.Issue(t, testpki.Name("pcs.nhs.uk"), testpki.Validity(now.Add(-3*time.Hour), now.Add(time.Hour)))
+	second := deep.Issue(t, testpki.Name("pcs.nhs.uk"), testpki.Validity(now.Add(-2*time.Hour), now.Add(time.Hour)))
+	b.offered(first)
+	b.offered(second)
+	b.do(b.rollback(0))
+	second.Chain[0] = again.Cert // renewed on the same key
+	b.denied(b.offer(second), RuleRolledBack)
+	b.is(first)
+}
+
+// An older copy that was put back under a running keeper takes nothing with it:
+// what serves is put into the store again before anything relies on it.
+func TestOlderCopyBeforeARollback(t *testing.T) {
+	b, m := newManagedBench(t)
+	ls := b.aged(3)
+	b.start()
+	b.offered(ls[0])
+	copied := m.snapshot()
+	b.offered(ls[1])
+	m.restore(copied)
+	b.do(b.rollback(0))
+	b.is(ls[0])
+	b.do(b.keeper.Rotate(b.context(), "pcs", Order{Release: true}))
+	b.is(ls[1])
+	b.wantTold(map[EventKind]int{EventWentBack: 1})
 }

@@ -94,6 +94,9 @@ func (k *Keeper) applySlots(plan Plan) []chan *Refusal {
 		same := ok && sameSlot(s.config, c)
 		unkept := s.config.Keep == 0
 		s.config = c
+		if !c.Managed {
+			s.offer, s.offerRules = nil, nil // what was offered is not for files
+		}
 		switch {
 		case !ok:
 		case c.Keep == 0:

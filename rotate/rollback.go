@@ -23,8 +23,8 @@ func (l *slotLook) rollback(m *material, now time.Time) (publish, *Refusal) {
 	if l.current == nil {
 		return refuse("put a certificate in force first", "slot %q serves nothing, so there is nothing to go back from", l.config.Name)
 	}
-	// What is left may be wanted again: it may not have been saved yet.
-	if refusal := l.write(l.current.record(l.env.name), l.current.Identity); refusal != nil {
+	// What is left may be wanted again, and may not be on the disk.
+	if refusal := l.resync(); refusal != nil {
 		return nil, refusal
 	}
 	history, err := l.history()
@@ -52,12 +52,12 @@ func (l *slotLook) rollback(m *material, now time.Time) (publish, *Refusal) {
 	if r.Origin == FromRollback {
 		cand.of = r.Of
 	}
-	cand.left, cand.source = l.current.digest, l.last
+	cand.left, cand.leftLeaf, cand.source = l.current.digest, leafDigest(l.current.Identity), l.last
 	if m != nil {
 		cand.source = m.digest
 	}
 	if l.current.Held {
-		cand.left = l.current.left
+		cand.left, cand.leftLeaf = l.current.left, l.current.leftLeaf
 	}
 	return l.commit(cand, now)
 }

@@ -2,6 +2,8 @@ package rotate
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"time"
 
 	"github.com/spinecert/spinecert/pki"
@@ -27,8 +29,9 @@ type unsavedState struct {
 
 // save has the Store keep what s serves, soon.
 func (k *Keeper) save(s *Slot) {
-	if k.options.Store == nil || s.config.Managed || s.config.Keep == 0 {
-		return
+	snap := s.snapshot.Load()
+	if k.options.Store == nil || snap == nil || s.config.Keep == 0 || s.config.Managed && snap.Generation.Number <= s.stored.Load() {
+		return // what a managed slot serves is there already, unless it read files or kept nothing before
 	}
 	s.unsaved.next, s.unsaved.retries = time.Time{}, 0
 	k.unsaved[s] = true
@@ -48,25 +51,36 @@ func (k *Keeper) saveDue(ctx context.Context, now time.Time) {
 			delete(k.unsaved, s)
 			continue
 		}
-		g, keep, env := snap.Generation, s.config.Keep, s.env.name
+		g, keep := snap.Generation, s.config.Keep
 		s.unsaved.running = true
 		k.saving++
 		go func() {
-			err := s.keep(k.options.Store, keep, g.record(env), g.Identity)
+			err := s.keep(k.options.Store, keep, g.record(), g.Identity)
+			var highest uint64
+			if errors.Is(err, fs.ErrExist) { // others wrote there: a backup was put back
+				highest = s.highest(k.options.Store)
+			}
 			// An error of call says that Run ends: it is saved after the next start.
-			_ = k.call(ctx, func() { k.saved(s, g, err) })
+			_ = k.call(ctx, func() { k.saved(s, g, highest, err) })
 		}()
 	}
 }
 
 // saved keeps the outcome of a save.
-func (k *Keeper) saved(s *Slot, g *Generation, err error) {
+func (k *Keeper) saved(s *Slot, g *Generation, highest uint64, err error) {
 	k.saving--
 	if s.unit.removed {
 		return
 	}
 	u, now := &s.unsaved, time.Now()
 	u.running = false
+	if snap := s.snapshot.Load(); snap != nil && snap.Generation == g && highest >= g.Number {
+		next := *g
+		s.number = max(s.number, highest) + 1
+		next.Number = s.number
+		s.swap(&next, snap.Trust, now)
+		k.save(s)
+	}
 	if g.Number <= s.stored.Load() || s.config.Keep == 0 {
 		err = nil // it has a newer one meanwhile, or is to have none
 	}
@@ -112,7 +126,7 @@ func (s *Slot) keep(store Store, keep int, r Record, id *pki.Identity) error {
 		return nil
 	}
 	if stored > s.missed {
-		if was, err := store.Current(s.name); err == nil && was.Highest < stored {
+		if was, err := store.Current(s.name); err == nil && was.Number < stored {
 			s.missed = stored // told once, however often Commit fails
 			s.wentBack.Store(true)
 		}
@@ -122,6 +136,17 @@ func (s *Slot) keep(store Store, keep int, r Record, id *pki.Identity) error {
 	}
 	s.has(r.Number)
 	return nil
+}
+
+// highest asks the store for the greatest number of the slot.
+func (s *Slot) highest(store Store) uint64 {
+	s.storing.Lock()
+	defer s.storing.Unlock()
+	was, err := store.Current(s.name)
+	if err != nil {
+		return 0
+	}
+	return was.Highest
 }
 
 // has notes that the store holds a generation. The run loop calls it as well, and
@@ -136,7 +161,7 @@ func (s *Slot) has(number uint64) {
 }
 
 // record is what a Store is told of a generation.
-func (g *Generation) record(environment string) Record {
-	return Record{Number: g.Number, Environment: environment, Origin: g.Origin, Of: g.Of, Held: g.Held, Digest: g.digest, Source: g.source,
-		Left: g.left, Since: g.Since, NotAfter: g.NotAfter}
+func (g *Generation) record() Record {
+	return Record{Number: g.Number, Environment: g.environment, Origin: g.Origin, Of: g.Of, Held: g.Held, Digest: g.digest, Source: g.source,
+		Left: g.left, LeftLeaf: g.leftLeaf, Since: g.Since, NotAfter: g.NotAfter}
 }

@@ -28,6 +28,9 @@ type Generation struct {
 	digest [sha256.Size]byte
 	source [sha256.Size]byte // Held: what the source held then, which is not taken
 	left   [sha256.Size]byte // Held: digest of what was rolled back from
+
+	leftLeaf    [sha256.Size]byte // Held: SHA-256 of its leaf
+	environment string            // in which it was published
 }
 
 // Digest identifies the content: leaf, chain and, through the leaf, the key.
@@ -206,7 +209,8 @@ func (s *Slot) publish(k *Keeper, c *candidate, rules []string, o *order, now ti
 	if s.judged = c.trust; failing {
 		s.judged = nil
 	}
-	if old != nil && old.Generation.digest == c.digest && !c.kept && !old.Generation.Held {
+	// The certificate that serves ends a hold where its files say so, not where it is imported again.
+	if old != nil && old.Generation.digest == c.digest && !c.kept && (!old.Generation.Held || s.config.Managed) {
 		if old.Generation.source != c.source && !s.config.Managed || old.Trust != c.trust {
 			g := *old.Generation
 			g.source = c.source
@@ -216,7 +220,7 @@ func (s *Slot) publish(k *Keeper, c *candidate, rules []string, o *order, now ti
 		return false, nil
 	}
 	next := &Generation{Number: c.number, Identity: c.identity, NotAfter: c.notAfter, Since: c.since, Origin: c.origin, Of: c.of, Held: c.held,
-		digest: c.digest, source: c.source, left: c.left}
+		environment: s.env.name, digest: c.digest, source: c.source, left: c.left, leftLeaf: c.leftLeaf}
 	stored := c.kept || c.number != 0
 	if c.number == 0 {
 		// Not one that a rollback left behind whose Commit failed: it may be on disk, with another content.
@@ -232,9 +236,7 @@ func (s *Slot) publish(k *Keeper, c *candidate, rules []string, o *order, now ti
 	if c.number != 0 && !c.kept {
 		event.Kind = EventRestored
 	}
-	if !c.held {
-		s.offer, s.offerRules = nil, nil
-	}
+	s.offer, s.offerRules = nil, nil // also one that waited before a rollback
 	if stored {
 		s.has(next.Number)
 		k.forgiven(s, next)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -32,6 +33,7 @@ type slotLook struct {
 	record   Record      // first: what the store has in force
 	brought  *Generation // first: what comes back
 	damage   error       // first: why it is not what the store has in force
+	again    uint64      // what is served was put into the store again, under this number
 	setAside bool
 }
 
@@ -45,6 +47,9 @@ func (l *slotLook) stage(m *material, unread *Refusal, now time.Time) (publish, 
 		}
 	}
 	next, refusal := l.decide(m, unread, now)
+	if l.again != 0 {
+		next = l.renumbered(next)
+	}
 	if !l.first || l.store == nil {
 		return next, refusal
 	}
@@ -139,6 +144,11 @@ func (l *slotLook) managed(now time.Time) (publish, *Refusal) {
 	case l.current == nil || l.settled:
 		return nil, nil
 	default:
+		if l.slot.tried.Number > l.current.Number { // what is withdrawn may be in force on the disk
+			if refusal := l.resync(); refusal != nil {
+				return nil, refusal
+			}
+		}
 		return l.ownChain(now)
 	}
 	cand, refusal := examineIdentity(&l.config, cand, l.state, l.rules, now)
@@ -148,10 +158,65 @@ func (l *slotLook) managed(now time.Time) (publish, *Refusal) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	if l.current != nil && l.current.digest == cand.digest && !l.current.Held {
-		return l.publish(cand), nil // nothing new: it is in force already
+	if l.current != nil && l.current.digest == cand.digest && !l.released() {
+		// Nothing new: it is in force already, and is to be on the disk.
+		if refusal := l.resync(); refusal != nil {
+			return nil, refusal
+		}
+		return l.publish(cand), nil
 	}
 	return l.commit(cand, now)
+}
+
+// resync sees to it that the store has in force what the slot serves: an older
+// copy may have been put in its place, it may not have been saved yet, or a Commit
+// failed and could not be undone.
+func (l *slotLook) resync() *Refusal {
+	if l.current == nil {
+		return nil
+	}
+	was, err := l.inForce()
+	if err == nil && was.Digest == l.current.digest && was.Held == l.current.Held {
+		return nil
+	}
+	if stored := l.slot.stored.Load(); err == nil && was.Number < stored {
+		l.slot.wentBack.Store(true)
+	}
+	r := l.current.record()
+	if known := max(was.Highest, l.slot.stored.Load(), l.slot.tried.Number); r.Number <= known {
+		r.Number = max(known, l.number) + 1
+	}
+	if refusal := l.write(r, l.current.Identity); refusal != nil {
+		l.slot.tried = r
+		return refusal
+	}
+	if l.number = max(l.number, r.Number); r.Number != l.current.Number {
+		l.again = r.Number
+	}
+	return nil
+}
+
+// renumbered has the slot serve what it serves under the number that the store
+// has it under, and then whatever comes next.
+func (l *slotLook) renumbered(next publish) publish {
+	return func(k *Keeper, now time.Time) (bool, *Refusal) {
+		s := l.slot
+		if snap := s.snapshot.Load(); snap != nil && snap.Generation == l.current {
+			g := *l.current
+			g.Number, s.number = l.again, max(s.number, l.again)
+			s.swap(&g, snap.Trust, now)
+		}
+		if next == nil {
+			return false, nil
+		}
+		return next(k, now)
+	}
+}
+
+// inForce asks the store what it has in force.
+func (l *slotLook) inForce() (r Record, err error) {
+	l.ask(func() { r, err = l.store.Current(l.slot.name) })
+	return r, err
 }
 
 // findLeft returns what a held slot was rolled back from.
@@ -173,8 +238,11 @@ func (l *slotLook) ownChain(now time.Time) (publish, *Refusal) {
 	if l.settled {
 		return nil, nil
 	}
-	file := fmt.Sprintf("generation %d of slot %s", l.current.Number, l.slot.name)
-	if r := (&candidate{file: file, identity: l.current.Identity}).judge(l.state, now); r != nil {
+	own := &candidate{file: fmt.Sprintf("generation %d of slot %s", l.current.Number, l.slot.name), identity: l.current.Identity}
+	if r := checkFQDN(&l.config, own); r != nil {
+		return nil, r // the configuration has another name since
+	}
+	if r := own.judge(l.state, now); r != nil {
 		return nil, r
 	}
 	return func(*Keeper, time.Time) (bool, *Refusal) {
@@ -196,7 +264,15 @@ func (l *slotLook) commit(cand *candidate, now time.Time) (publish, *Refusal) {
 		}
 	}
 	r := l.recordOf(cand)
-	if refusal := l.write(r, cand.identity); refusal != nil {
+	refusal := l.write(r, cand.identity)
+	if refusal != nil && errors.Is(refusal, fs.ErrExist) { // others wrote there: a backup was put back
+		if was, err := l.inForce(); err == nil && was.Highest >= r.Number {
+			cand.number = was.Highest + 1
+			r.Number = cand.number
+			refusal = l.write(r, cand.identity)
+		}
+	}
+	if refusal != nil {
 		l.slot.tried = r
 		return nil, refusal
 	}
@@ -238,7 +314,7 @@ func (l *slotLook) loaded(number uint64) (id *pki.Identity, err error) {
 
 func (l *slotLook) recordOf(c *candidate) Record {
 	return Record{Number: c.number, Environment: l.env.name, Origin: c.origin, Of: c.of, Held: c.held, Digest: c.digest, Source: c.source,
-		Left: c.left, Since: c.since, NotAfter: c.notAfter}
+		Left: c.left, LeftLeaf: c.leftLeaf, Since: c.since, NotAfter: c.notAfter}
 }
 
 // publish returns what puts a candidate in force.
@@ -246,7 +322,13 @@ func (l *slotLook) publish(c *candidate) publish {
 	return func(k *Keeper, now time.Time) (bool, *Refusal) {
 		s := l.slot
 		if s.env != l.env || !sameSlot(s.config, l.config) {
-			// The plan changed meanwhile; another look follows, and asks the store again.
+			// The plan changed meanwhile; another look follows.
+			if c.kept && s.env == l.env {
+				told, r := s.publish(k, c, l.rules, l.order, now) // memory follows the disk
+				s.judged = nil                                    // by the plan of now
+				k.mark(&s.unit)
+				return told, r
+			}
 			s.loaded = s.loaded && !c.kept
 			if l.order != nil {
 				l.order.again = true
@@ -277,11 +359,30 @@ func (l *slotLook) bringBack() {
 	}
 	history, err := l.history()
 	l.damage = errors.Join(l.damage, err)
+	held := l.record
+	if held.Held { // the same content first, and never what was rolled back from
+		slices.SortStableFunc(history, func(a, b Record) int {
+			return cmp.Compare(bit(b.Digest == held.Digest), bit(a.Digest == held.Digest))
+		})
+	}
 	for _, r := range history {
-		if r.Environment == l.env.name && r.Number != l.record.Number && l.load(r) {
+		if r.Environment != l.env.name || r.Number == held.Number || held.Held && r.Digest == held.Left {
+			continue
+		}
+		if held.Held { // the hold outlives the damage
+			r.Held, r.Of, r.Origin, r.Left, r.LeftLeaf, r.Source = true, held.Of, held.Origin, held.Left, held.LeftLeaf, held.Source
+		}
+		if l.load(r) {
 			return
 		}
 	}
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func (l *slotLook) load(r Record) bool {
@@ -291,7 +392,7 @@ func (l *slotLook) load(r Record) bool {
 		return false
 	}
 	l.current = &Generation{Number: r.Number, Identity: id, NotAfter: r.NotAfter, Since: r.Since, Origin: r.Origin, Of: r.Of, Held: r.Held,
-		digest: r.Digest, source: r.Source, left: r.Left}
+		environment: r.Environment, digest: r.Digest, source: r.Source, left: r.Left, leftLeaf: r.LeftLeaf}
 	l.brought = l.current
 	return true
 }

@@ -30,9 +30,11 @@ type candidate struct {
 	of     uint64
 	held   bool
 	left   [sha256.Size]byte
-	number uint64 // 0: the next one
-	since  time.Time
-	kept   bool // the store has it in force, since this look
+	// leftLeaf is that of the leaf of left alone.
+	leftLeaf [sha256.Size]byte
+	number   uint64 // 0: the next one
+	since    time.Time
+	kept     bool // the store has it in force, since this look
 }
 
 // examine parses and judges what was read of the files of a slot. It is pure: the
@@ -140,5 +142,8 @@ func checkFQDN(c *SlotConfig, cand *candidate) *Refusal {
 	}
 	return &Refusal{Reason: reasonFQDN, Err: fmt.Errorf("certificate %q is for %q, slot %q expects %q", cand.file, names, c.Name, c.FQDN), Advice: advice}
 }
+
+// leafDigest identifies a certificate whatever chain is with it.
+func leafDigest(id *pki.Identity) [sha256.Size]byte { return sha256.Sum256(id.Leaf().Raw) }
 
 func hexDigest(d [sha256.Size]byte) string { return hex.EncodeToString(d[:]) }

@@ -45,6 +45,7 @@ type Record struct {
 	Digest      [sha256.Size]byte // of leaf, chain and, through the leaf, key
 	Source      [sha256.Size]byte // of the files; with Held those not to be taken
 	Left        [sha256.Size]byte // Held: the content that was rolled back from
+	LeftLeaf    [sha256.Size]byte // Held: SHA-256 of its leaf alone
 	Since       time.Time         // when it was published
 	NotAfter    time.Time         // the earliest end of leaf and chain
 	Highest     uint64            // from Current: the greatest number the slot ever had
