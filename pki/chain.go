@@ -7,7 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // to find who signed what, not to trust it
 	"crypto/x509"
-	"fmt"
+	"slices"
 )
 
 // orderChain puts the certificates above leaf in the order of signing: the CAs
@@ -15,10 +15,10 @@ import (
 // a kind where a CA is cross-signed. Roots are left out, whether of this chain or
 // not: nobody sends them (RFC 8446, Section 4.4.2). What is left over has issued
 // nothing here.
-func orderChain(leaf *x509.Certificate, certs []*x509.Certificate) (chain, strangers []*x509.Certificate) {
+func orderChain(leaf *x509.Certificate, certs []*x509.Certificate, checks *Checks) (chain, strangers []*x509.Certificate) {
 	var rest []*x509.Certificate
 	for _, c := range certs {
-		if c != leaf && !isRoot(c) {
+		if c != leaf && !checks.IssuedBy(c, c) {
 			rest = append(rest, c)
 		}
 	}
@@ -26,7 +26,8 @@ func orderChain(leaf *x509.Certificate, certs []*x509.Certificate) (chain, stran
 	for len(level) > 0 && len(rest) > 0 {
 		var above, others []*x509.Certificate
 		for _, candidate := range rest {
-			if signedAny(candidate, level) {
+			issued := func(c *x509.Certificate) bool { return checks.IssuedBy(c, candidate) }
+			if slices.ContainsFunc(level, issued) {
 				above = append(above, candidate)
 			} else {
 				others = append(others, candidate)
@@ -38,37 +39,78 @@ func orderChain(leaf *x509.Certificate, certs []*x509.Certificate) (chain, stran
 	return chain, rest
 }
 
-func signedAny(ca *x509.Certificate, certs []*x509.Certificate) bool {
-	for _, c := range certs {
-		if signed(ca, c) {
-			return true
-		}
-	}
-	return false
+// maxChecks bounds the signatures that are verified for one set of certificates,
+// beside those that certificates made of themselves; crypto/x509 has the same bound
+// for one chain. A real set needs a handful. Strangers' CAs may all have one name
+// and one slow key: then each may be the issuer of each.
+const maxChecks = 100
+
+// Checks answers who issued whom among one set of certificates. It verifies the
+// signature of a certificate by a CA once, and 100 signatures in all; beyond that
+// nobody issued anything, and Exceeded says so. Whether a certificate issued itself
+// is not counted: there is one such question for each. The zero value is ready to
+// use, by one goroutine.
+type Checks struct {
+	known    map[[2]*x509.Certificate]bool
+	verified int
+	exceeded bool
 }
 
-// isRoot reports whether c is a root by what it says and by what it signed.
-func isRoot(c *x509.Certificate) bool {
-	return bytes.Equal(c.RawSubject, c.RawIssuer) && signed(c, c)
+// IssuedBy is the function [IssuedBy], within the bound. Certificates are told
+// apart by their pointers, and must not change.
+func (s *Checks) IssuedBy(c, ca *x509.Certificate) bool {
+	if !namedIssuer(c, ca) {
+		return false
+	}
+	pair := [2]*x509.Certificate{c, ca}
+	issued, ok := s.known[pair]
+	if ok {
+		return issued
+	}
+	if c != ca {
+		if s.verified == maxChecks {
+			s.exceeded = true
+			return false
+		}
+		s.verified++
+	}
+	if s.known == nil {
+		s.known = map[[2]*x509.Certificate]bool{}
+	}
+	issued = signed(ca, c)
+	s.known[pair] = issued
+	return issued
 }
+
+// Exceeded reports whether a signature was not verified as there were too many: an
+// answer of no may be wrong.
+func (s *Checks) Exceeded() bool { return s.exceeded }
 
 // IssuedBy reports whether ca is named as the issuer of c and signed it. It judges
 // neither: not their dates, nor whether ca may issue. A root is issued by itself.
 func IssuedBy(c, ca *x509.Certificate) bool { return signed(ca, c) }
 
-// maxIssuerBits bounds the RSA keys that signatures are verified with: the cost
-// grows with the square, and a stranger's file may hold a key of a million bits.
-const maxIssuerBits = 16384
+// namedIssuer reports whether ca is named as the issuer of c, and its key is such
+// as signatures are verified with. Names are compared as raw DER (SPINE.md, 3).
+func namedIssuer(c, ca *x509.Certificate) bool {
+	return bytes.Equal(ca.RawSubject, c.RawIssuer) && !tooSlow(ca.PublicKey)
+}
+
+// tooSlow reports an RSA key that signatures are not verified with: the cost grows
+// with the square of the modulus and with the length of the exponent, and a
+// stranger's file may hold a key of a million bits. 8192 bits are the most that
+// crypto/tls and the package trust take, 2^31-1 is the largest exponent of
+// crypto/rsa; together they cost some milliseconds.
+func tooSlow(pub crypto.PublicKey) bool {
+	key, ok := pub.(*rsa.PublicKey)
+	return ok && (key.N.BitLen() > maxRSABits || key.E > 1<<31-1)
+}
 
 // signed reports whether ca is named as the issuer of c and its key made the
-// signature of c. Names are compared as raw DER (SPINE.md, 3). It is not
-// CheckSignatureFrom, which judges: SHA-1, key usage and the cA bit are the
-// business of trust.
+// signature of c. It is not CheckSignatureFrom, which judges: SHA-1, key usage and
+// the cA bit are the business of trust.
 func signed(ca, c *x509.Certificate) bool {
-	if !bytes.Equal(ca.RawSubject, c.RawIssuer) {
-		return false
-	}
-	if key, ok := ca.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxIssuerBits {
+	if !namedIssuer(c, ca) {
 		return false
 	}
 	switch c.SignatureAlgorithm {
@@ -86,6 +128,4 @@ func signed(ca, c *x509.Certificate) bool {
 }
 
 // issuerHint names the CA that c says it was issued by.
-func issuerHint(c *x509.Certificate) string {
-	return fmt.Sprintf("%q", c.Issuer.String())
-}
+func issuerHint(c *x509.Certificate) string { return QuoteName(c.Issuer) }

@@ -7,8 +7,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -51,7 +51,36 @@ func DescribeKey(pub crypto.PublicKey) string {
 
 // describe names a certificate in an error.
 func describe(c *x509.Certificate) string {
-	return fmt.Sprintf("certificate %q (sha256 %s)", c.Subject.String(), Fingerprint(c))
+	return "certificate " + QuoteName(c.Subject) + " (sha256 " + Fingerprint(c) + ")"
+}
+
+// Bounds of a name in a message. Whoever makes a certificate chooses its names:
+// they may be a megabyte, and pkix.Name.String takes quadratic time for many
+// attributes.
+const (
+	maxAttributes = 20
+	maxShown      = 200 // bytes as they are shown
+)
+
+// QuoteName returns the subject or issuer of a certificate for a message: quoted,
+// so that nothing in it reaches a terminal or a log as it is, and cut to about 200 bytes.
+func QuoteName(n pkix.Name) string {
+	if len(n.Names) > maxAttributes {
+		var first pkix.RDNSequence
+		for _, a := range n.Names[:maxAttributes] {
+			first = append(first, pkix.RelativeDistinguishedNameSET{a})
+		}
+		n = pkix.Name{}
+		n.FillFromRDNSequence(&first)
+	}
+	name := strings.ToValidUTF8(n.String(), "\ufffd")
+	size := 0
+	for i, r := range name {
+		if size += len(strconv.Quote(string(r))) - len(`""`); size > maxShown {
+			return strconv.Quote(name[:i] + "...")
+		}
+	}
+	return strconv.Quote(name)
 }
 
 // describeAll names the first few certificates of a list.

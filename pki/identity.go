@@ -43,7 +43,12 @@ func NewIdentity(certs []*x509.Certificate, key crypto.Signer) (*Identity, error
 	if err != nil {
 		return nil, err
 	}
-	chain, strangers := orderChain(leaf, certs)
+	var checks Checks
+	chain, strangers := orderChain(leaf, certs, &checks)
+	if checks.Exceeded() {
+		return nil, refusal(partIdentity, "too many certificates that could be the issuer of %s or of a CA above it", describe(leaf)).
+			advise("give the certificate and the subCAs of its chain, and nothing else")
+	}
 	if len(strangers) > 0 {
 		e := incoherent(partIdentity, "%s did not issue %s or a CA above it", describeAll(strangers), describe(leaf))
 		return nil, e.advise("the chain must hold the subCA that issued the certificate, " + issuerHint(leaf) + ", and nothing else")

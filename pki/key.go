@@ -16,6 +16,10 @@ import (
 const (
 	minRSABits = 2048
 	maxRSABits = 8192 // crypto/tls refuses longer ones from a peer
+
+	// Reading a key takes time that grows with the square of its size, or faster. One
+	// of 8192 bits has 4.8 kB as PKCS#8, and a little more with several primes.
+	maxKeyDER = 8 << 10
 )
 
 // ParseKey reads the one private key of a PEM or DER file, as PKCS#1, PKCS#8 or
@@ -58,6 +62,9 @@ func ParseKey(data []byte) (crypto.Signer, error) {
 // parseKeyDER reads one private key. The library's errors are not passed on:
 // what they quote comes out of the key.
 func parseKeyDER(k kind, der []byte) (crypto.Signer, error) {
+	if len(der) > maxKeyDER {
+		return nil, refusal(partKey, "is of %d bytes, which is more than an RSA key of %d bits has", len(der), maxRSABits)
+	}
 	var key any
 	var err error
 	switch k {

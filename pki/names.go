@@ -3,7 +3,6 @@ package pki
 import (
 	"crypto/x509"
 	"encoding/asn1"
-	"slices"
 	"strings"
 )
 
@@ -24,8 +23,10 @@ const (
 // NameFromSAN: the common name must not stand in for it (RFC 6125, Section 6.4.4).
 func Names(c *x509.Certificate) ([]string, NameSource) {
 	var names []string
+	seen := make(map[string]bool, len(c.DNSNames)) // a stranger's certificate may have 100,000 names
 	for _, san := range c.DNSNames {
-		if name := normalName(san); name != "" && !slices.Contains(names, name) {
+		if name := normalName(san); name != "" && !seen[name] {
+			seen[name] = true
 			names = append(names, name)
 		}
 	}

@@ -11,9 +11,10 @@ import (
 )
 
 // maxIterations bounds the sum of a file's iteration counts. Whoever writes the
-// file chooses them: ten million are a few seconds, and twenty times what careful
-// tools use.
-const maxIterations = 10_000_000
+// file chooses them. Five million are a second or two for each of the few times
+// that a file is gone through, ten times what careful tools use, and the most that
+// Java takes.
+const maxIterations = 5_000_000
 
 // tooMany stands for every count that is out of all proportion; a sum of a few
 // does not overflow.
@@ -33,23 +34,30 @@ func parsePKCS12(der, password []byte) (*Contents, error) {
 			advise("write it anew with fewer: openssl pkcs12 -export -iter 600000")
 	}
 	c := &Contents{Form: FormPKCS12}
-	key, leaf, chain, err := pkcs12.DecodeChain(der, string(password))
-	if err == nil {
-		signer, ok := key.(crypto.Signer)
-		if !ok {
-			return nil, refusal(partPKCS12, "holds a key that cannot sign")
-		}
-		c.Keys = []crypto.Signer{signer}
-		c.Certificates = append([]*x509.Certificate{leaf}, chain...)
+	// A trust store has no keys, and the library reads it up to the first: nothing
+	// is decrypted here that was not counted, and a wrong password shows.
+	certs, err := pkcs12.DecodeTrustStore(der, string(password))
+	if err == nil && len(certs) > 0 {
+		c.Certificates = certs
 		return c, nil
 	}
-	if !errors.Is(err, pkcs12.ErrIncorrectPassword) {
-		if certs, trustErr := pkcs12.DecodeTrustStore(der, string(password)); trustErr == nil && len(certs) > 0 {
-			c.Certificates = certs
-			return c, nil
-		}
+	if errors.Is(err, pkcs12.ErrIncorrectPassword) {
+		return nil, pkcs12Error(err, len(password) > 0)
 	}
-	return nil, pkcs12Error(err, len(password) > 0)
+	if err := nestedKeys(encryptedParts(der), string(password)); err != nil {
+		return nil, err
+	}
+	key, leaf, chain, err := pkcs12.DecodeChain(der, string(password))
+	if err != nil {
+		return nil, pkcs12Error(err, len(password) > 0)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, refusal(partPKCS12, "holds a key that cannot sign")
+	}
+	c.Keys = []crypto.Signer{signer}
+	c.Certificates = append([]*x509.Certificate{leaf}, chain...)
+	return c, nil
 }
 
 // pkcs12Error says what went wrong in words of our own: after decryption the
@@ -63,31 +71,55 @@ func pkcs12Error(err error, given bool) error {
 		return refusal(partPKCS12, "password is wrong").advise("the password file must hold the password alone, try it with: openssl pkcs12 -in FILE -noout")
 	case errors.As(err, &missing):
 		return refusal(partPKCS12, "uses an algorithm or a layout that is not supported").advise(convertPKCS12)
-	case err.Error() == "pkcs12: private key missing":
+	case err.Error() == libraryNoKey:
 		return refusal(partPKCS12, "holds no private key").
 			advise("for its certificates alone: openssl pkcs12 -in FILE -nokeys -out certificates.pem")
-	case err.Error() == "pkcs12: certificate missing":
+	case err.Error() == libraryNoCertificate:
 		return refusal(partPKCS12, "holds no certificate")
-	case err.Error() == "pkcs12: expected exactly one key bag":
+	case err.Error() == libraryTwoKeys:
 		return refusal(partPKCS12, "holds more than one private key")
 	default:
 		return refusal(partPKCS12, "is malformed").advise(convertPKCS12)
 	}
 }
 
-// iterations adds up the iteration counts of a PFX (RFC 7292, Section 4) that can
-// be read without its password: those of the MAC, of the encrypted parts and of
-// keys in parts that are not encrypted. Keys inside encrypted parts are reached
-// only by who knows the password.
-func iterations(der []byte) (total uint64, ok bool) {
+// authenticatedSafe returns the parts of a PFX (RFC 7292, Section 4), and what
+// follows them: its MAC, or nothing.
+func authenticatedSafe(der []byte) (safes, mac cryptobyte.String, ok bool) {
 	s := cryptobyte.String(der)
-	var pfx, info, safes cryptobyte.String
+	var pfx, info cryptobyte.String
 	var version int
 	if !s.ReadASN1(&pfx, asn1.SEQUENCE) || !pfx.ReadASN1Integer(&version) || !pfx.ReadASN1(&info, asn1.SEQUENCE) {
-		return 0, false
+		return nil, nil, false
 	}
 	oid, content, ok := readContentInfo(&info)
 	if !ok || oid != oidData || !content.ReadASN1(&content, asn1.OCTET_STRING) || !content.ReadASN1(&safes, asn1.SEQUENCE) {
+		return nil, nil, false
+	}
+	return safes, pfx, true
+}
+
+// encryptedParts returns the parts that are encrypted as a whole.
+func encryptedParts(der []byte) (parts []cryptobyte.String) {
+	safes, _, _ := authenticatedSafe(der)
+	var part cryptobyte.String
+	for safes.ReadASN1Element(&part, asn1.SEQUENCE) {
+		in := part
+		if in.ReadASN1(&in, asn1.SEQUENCE) {
+			if oid, _, ok := readContentInfo(&in); ok && oid == oidEncryptedData {
+				parts = append(parts, part)
+			}
+		}
+	}
+	return parts
+}
+
+// iterations adds up the iteration counts of a PFX that can be read without its
+// password: those of the MAC, of the encrypted parts and of keys in parts that are
+// not encrypted. For keys inside encrypted parts there is [nestedKeys].
+func iterations(der []byte) (total uint64, ok bool) {
+	safes, mac, ok := authenticatedSafe(der)
+	if !ok {
 		return 0, false
 	}
 	for !safes.Empty() {
@@ -101,10 +133,10 @@ func iterations(der []byte) (total uint64, ok bool) {
 		}
 		total = add(total, n)
 	}
-	if pfx.Empty() {
+	if mac.Empty() {
 		return total, true
 	}
-	n, ok := macIterations(pfx)
+	n, ok := macIterations(mac)
 	return add(total, n), ok
 }
 

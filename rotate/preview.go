@@ -26,12 +26,22 @@ func (k *Keeper) Preview(slot string, id *pki.Identity, allow []string, now time
 		}
 	}
 	rules := slices.Concat(c.Allow, allow)
-	cand, refusal := examineIdentity(&c, &candidate{file: "answer for slot " + c.Name, identity: id}, state, rules, now)
-	if snap := s.Snapshot(); refusal == nil && snap != nil && snap.Generation.digest != cand.digest {
-		refusal = guard(&c, snap.Generation, cand, rules, now)
+	cand := &candidate{file: "answer for slot " + c.Name, identity: id}
+	_, refusal := examineIdentity(&c, cand, state, rules, now)
+	snap := s.Snapshot()
+	if snap != nil && snap.Generation.digest != cand.digest && (refusal == nil || passes(refusal)) {
+		if r := guard(&c, snap.Generation, cand, rules, now); r != nil && (refusal == nil || r.Rule != RuleChain) {
+			refusal = r
+		}
 	}
 	if refusal != nil {
 		return refusal
 	}
 	return nil
+}
+
+// passes reports whether what is wrong with a chain may end by itself: then it
+// matters already what would be refused after that.
+func passes(r *Refusal) bool {
+	return r.Reason == string(trust.NotYetValid) || r.Reason == string(trust.UnknownIssuer) || r.Reason == reasonNoTrust
 }

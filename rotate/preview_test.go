@@ -29,6 +29,7 @@ func TestPreview(t *testing.T) {
 		{"older, allowed", b.leaf(testpki.Validity(now.Add(-9*time.Hour), now.Add(time.Hour))), []string{RuleOlder}, ""},
 		{"expired", b.leaf(testpki.Validity(now.Add(-9*time.Hour), now.Add(-time.Hour))), []string{RuleOlder}, "expired"},
 		{"another name", b.leaf(testpki.Name("x.nhs.uk")), nil, reasonFQDN},
+		{"not yet, and another name is lost", b.leaf(testpki.Validity(now.Add(time.Hour), now.Add(2*time.Hour)), testpki.DNS("pcs.nhs.uk")), nil, "not_yet_valid"},
 		{"another root", testpki.NewRoot(t, testpki.Name("Other Root")).SubCA(t, testpki.Name("Other")).Issue(t, testpki.Name("pcs.nhs.uk")), nil, "unknown_issuer"},
 	} {
 		id, err := pki.NewIdentity(append(tc.leaf.Chain, tc.leaf.Cert), tc.leaf.Key)

@@ -94,7 +94,7 @@ func chainRefusal(file string, err error) *Refusal {
 var ownAdvice = map[trust.Reason]string{
 	trust.Expired:          "put the renewed certificate there; if it should be valid, check the clock: timedatectl",
 	trust.NotYetValid:      "it is taken by itself when it comes into force; if it should be valid, check the clock: timedatectl",
-	trust.UnknownIssuer:    "put the missing subCA into the chain, or add it to the trust of the environment (spinecert trust add)",
+	trust.UnknownIssuer:    "put the missing subCA into the chain; if its authority publishes it, and its fingerprint is the published one, add it to the trust of the environment (spinecert trust add)",
 	trust.WrongEnvironment: "put a certificate of this environment there, or give the slot the environment that the certificate is of",
 	trust.BadSignature:     "get the certificate again from its issuer, or correct the trust files",
 	trust.WeakKey:          "ask for a certificate on a key of at least RSA 2048",

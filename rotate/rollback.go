@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/trust"
 )
 
 // rollback puts an older generation in force again. The store has it under its new
@@ -33,7 +34,7 @@ func (l *slotLook) rollback(m *material, now time.Time) (publish, *Refusal) {
 	}
 	r, err := l.target(history)
 	if err != nil {
-		return refuse("name one of them with --to; if one is missing, spinecert state verify says why", "%w; kept are %s", err, l.kept(history))
+		return refuse("name one of them with --to; older ones were dropped (state.keep_generations), and a backup may have them", "%w; kept are %s", err, l.kept(history))
 	}
 	id, err := l.loaded(r.Number)
 	if err != nil {
@@ -43,6 +44,9 @@ func (l *slotLook) rollback(m *material, now time.Time) (publish, *Refusal) {
 	// Neither an expired nor a revoked certificate, whatever is allowed.
 	if cand, refusal := examineIdentity(&l.config, cand, l.state, nil, now); refusal != nil {
 		refusal.Rule, refusal.Advice = "", "choose another one with --to; what is served goes on"
+		if refusal.Reason == string(trust.UnknownIssuer) || refusal.Reason == string(trust.WrongEnvironment) {
+			refusal.Advice = "its CA is not trusted (any more): if it should be, spinecert trust add FILE, then again; what is served goes on"
+		}
 		return nil, refusal
 	} else if refusal := guard(&l.config, l.current, cand, append(slices.Clone(l.rules), RuleOlder, RuleRolledBack, RuleKeyReuse), now); refusal != nil {
 		refusal.Advice = "choose another one with --to, or make the change by putting its files in place"

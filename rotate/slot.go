@@ -320,7 +320,7 @@ func (s *Slot) settled(k *Keeper, r *Refusal, now time.Time) {
 	case r == nil:
 	case !r.Pending:
 		st.State = SlotRefused
-	case snap == nil && errors.Is(r.Err, fs.ErrNotExist):
+	case snap == nil && !s.config.Managed && errors.Is(r.Err, fs.ErrNotExist):
 		st.State = SlotEmpty
 	default:
 		st.State = SlotPending

@@ -9,6 +9,9 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
 	"github.com/spinecert/spinecert/pki"
 )
 
@@ -52,11 +55,11 @@ func (e *BundleError) Unwrap() error { return e.Err }
 func (e *BundleError) Hint() string { return e.Advice }
 
 // ParseBundle makes a bundle from trust files in any order and form (PEM, DER,
-// PKCS#7). Duplicates are dropped. A certificate that is not a CA, a file
-// without certificates, a private key in a trust file and a set without any
-// root are errors; every error of every file is returned (errors.Join). An
-// incomplete file (see pki.ErrIncoherent) is an error as well: half a bundle
-// is never a bundle.
+// PKCS#7). Duplicates are dropped. A certificate that is not a CA, a CA with an
+// RSA key of more than 8192 bits, a file without certificates, PKCS#12, a private
+// key in a trust file and a set without any root are errors; every error of every
+// file is returned (errors.Join). An incomplete file (see pki.ErrIncoherent) is an
+// error as well: half a bundle is never a bundle.
 func ParseBundle(sources ...Source) (*Bundle, error) {
 	b := &Bundle{sources: map[*x509.Certificate]string{}}
 	seen := map[[sha256.Size]byte]bool{}
@@ -90,6 +93,10 @@ func ParseBundle(sources ...Source) (*Bundle, error) {
 }
 
 func parseTrustFile(src Source) ([]*x509.Certificate, error) {
+	if isStore(src.Data) { // it would be decrypted, at a cost that its maker chooses
+		return nil, &BundleError{File: src.Name, Reason: Malformed, Detail: "it is PKCS#12",
+			Advice: "take the certificates out: openssl pkcs12 -in FILE -nokeys -out trust.pem"}
+	}
 	contents, err := pki.Parse(src.Data, nil)
 	if err != nil {
 		return nil, &BundleError{File: src.Name, Reason: Malformed, Detail: err.Error(), Advice: pki.Hint(err), Err: err}
@@ -103,6 +110,14 @@ func parseTrustFile(src Source) ([]*x509.Certificate, error) {
 			Advice: "put the root and the subCAs of the environment into it, as PEM, DER or PKCS#7"}
 	}
 	return contents.Certificates, nil
+}
+
+// isStore reports whether a file is PKCS#12: a SEQUENCE that begins with version 3
+// (RFC 7292, Section 4).
+func isStore(data []byte) bool {
+	s := cryptobyte.String(data)
+	var version int
+	return s.ReadASN1(&s, asn1.SEQUENCE) && s.ReadASN1Integer(&version) && version == 3
 }
 
 // add classifies one certificate. A root is self-issued in the raw DER of its
@@ -120,6 +135,10 @@ func (b *Bundle) add(c *x509.Certificate, file string) error {
 	}
 	if c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return &BundleError{File: file, Reason: PathLength, Detail: describe(c) + " is a CA whose key may not sign certificates"}
+	}
+	if tooLarge(c) { // before its signature is looked at: see maxRSABits
+		return &BundleError{File: file, Reason: WeakKey, Detail: fmt.Sprintf("the key of %s is larger than RSA %d", describe(c), maxRSABits),
+			Advice: "no CA has such a key: see where the file comes from"}
 	}
 	selfIssued := bytes.Equal(c.RawSubject, c.RawIssuer)
 	if selfIssued && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {

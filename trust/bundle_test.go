@@ -1,9 +1,13 @@
 package trust
 
 import (
+	"bytes"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
+	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/spinecert/spinecert/internal/testpki"
 	"github.com/spinecert/spinecert/pki"
@@ -112,6 +117,10 @@ func TestParseBundleRefusals(t *testing.T) {
 	root := testpki.NewRoot(t)
 	leaf := root.Issue(t, testpki.DNS("leaf.nhs.uk"))
 	pem := root.CertPEM()
+	store, err := pkcs12.Passwordless.EncodeTrustStore([]*x509.Certificate{root.Cert}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	tests := map[string]struct {
 		data       []byte
 		says       string
@@ -124,6 +133,7 @@ func TestParseBundleRefusals(t *testing.T) {
 		"version 1":         {version1(t, root.Cert), "version 1", false},
 		"may not sign":      {root.SubCA(t, testpki.KeyUsage(x509.KeyUsageCRLSign)).CertPEM(), "may not sign", false},
 		"private key":       {append(slices.Clone(pem), leaf.KeyPEM()...), "private key", false},
+		"PKCS#12":           {store, "it is PKCS#12", false},
 		"CRL only":          {testpki.EncodeCRL(root.CRL(t)), "no certificate", false},
 		"no PEM":            {[]byte("hello\n"), "neither", true},
 		"empty":             {nil, "empty", true},
@@ -146,6 +156,66 @@ func TestParseBundleRefusals(t *testing.T) {
 				t.Errorf("incoherent is %v: %v", !tt.incoherent, err)
 			}
 		})
+	}
+}
+
+// withKey puts another key into a self-issued certificate, and a signature of its
+// length that nobody made.
+func withKey(tb testing.TB, c *x509.Certificate, key *rsa.PublicKey) []byte {
+	tb.Helper()
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	in := cryptobyte.String(c.Raw)
+	var cert, tbs, algorithm, element cryptobyte.String
+	ok := in.ReadASN1(&cert, cbasn1.SEQUENCE) && cert.ReadASN1(&tbs, cbasn1.SEQUENCE) && cert.ReadASN1Element(&algorithm, cbasn1.SEQUENCE)
+	var body []byte
+	for i := 0; ok && !tbs.Empty(); i++ {
+		var tag cbasn1.Tag
+		if ok = tbs.ReadAnyASN1Element(&element, &tag); i == 6 { // version, serial, signature, issuer, validity, subject
+			element = spki
+		}
+		body = append(body, element...)
+	}
+	if !ok {
+		tb.Fatal("the certificate does not read")
+	}
+	signature := bytes.Repeat([]byte{0x5a}, (key.N.BitLen()+7)/8)
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(body) })
+		b.AddBytes(algorithm)
+		b.AddASN1BitString(signature)
+	})
+	return b.BytesOrPanic()
+}
+
+// A key of any length in a file that somebody sends costs nothing: the signature of
+// its certificate is not looked at.
+func TestParseBundleLargeKeys(t *testing.T) {
+	root := testpki.NewRoot(t)
+	rsaRoot := testpki.NewRoot(t, testpki.Name("Large"), testpki.KeyType("rsa-2048"))
+	for bits, refused := range map[int]bool{2048: false, maxRSABits: false, maxRSABits + 1: true, 1 << 20: true} {
+		n := new(big.Int).SetBit(big.NewInt(1), bits-1, 1)
+		der := withKey(t, rsaRoot.Cert, &rsa.PublicKey{N: n, E: 1<<31 - 1})
+		done := make(chan error, 1)
+		go func() {
+			b, err := ParseBundle(Source{"good.pem", root.CertPEM()}, Source{"large.der", der})
+			if err == nil && len(b.SubCAs()) != 1 {
+				err = fmt.Errorf("it is no subCA")
+			}
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			var e *BundleError
+			if refused != (err != nil) || refused && (!errors.As(err, &e) || e.Reason != WeakKey || e.File != "large.der" || pki.Hint(err) == "" || !strings.Contains(err.Error(), "larger than RSA 8192")) {
+				t.Errorf("%d bits: %v", bits, err)
+			}
+		case <-time.After(10 * time.Second): // it takes a minute
+			t.Fatalf("%d bits: the signature is looked at", bits)
+		}
 	}
 }
 

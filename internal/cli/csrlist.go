@@ -143,7 +143,8 @@ func (r *csrShowResult) show(p *page) {
 }
 
 func newCSRCancelCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	var yes bool
+	cmd := &cobra.Command{
 		Use:   "cancel ID",
 		Short: "Give a request up, and destroy its key",
 		Long: "Removes a request with its private key: a certificate that still comes for it cannot be used. What the slot serves goes on.\n" +
@@ -152,10 +153,37 @@ func newCSRCancelCmd(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := a.global.wait(cmd.Context(), changeWait)
 			defer cancel()
+			if err := confirmCancel(ctx, a, args[0], yes); err != nil {
+				return a.finish(cmd, nil, err)
+			}
 			result, err := runCSRCancel(ctx, a.global.writer(), args[0])
 			return outcome(a, cmd, result, err)
 		},
 	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask, on a terminal")
+	return cmd
+}
+
+// confirmCancel asks on a terminal: a key that is gone does not come back. Who
+// cannot be asked is a program, and means it.
+func confirmCancel(ctx context.Context, a *app, id string, yes bool) error {
+	q := newQuestion(a)
+	if yes || q == nil {
+		return nil
+	}
+	r, err := runCSRShow(ctx, a.global.writer(), id, time.Now())
+	if err != nil {
+		return err
+	}
+	text := "Destroy its private key? If it was sent, the certificate that comes for it cannot be used."
+	if r.Request.State == admin.RequestAnswered {
+		text = "Its answer is here and waits. Destroy its private key, and with it the certificate?"
+	}
+	ok, err := q.ask(r.show, text)
+	if err == nil && !ok {
+		err = declined("nothing was cancelled")
+	}
+	return err
 }
 
 // csrCancelResult is the result of csr cancel.

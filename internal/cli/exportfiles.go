@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/spinecert/spinecert/internal/durable"
@@ -75,27 +77,46 @@ func writeExport(files []exportFile, force bool) error {
 	if len(files) > 1 {
 		files = slices.DeleteFunc(files, func(f exportFile) bool { return f.written() })
 	}
-	for i, f := range files {
-		if err := durable.Create(f.path, f.data, f.mode); err != nil {
-			for _, done := range files[:i] {
-				err = errors.Join(err, os.Remove(done.path))
-			}
-			e := unwritable(f.path, err)
+	return createAll(files)
+}
+
+// createAll writes new files, which are in one directory, or none: those that were
+// written are removed from where they were written, whatever its path means by then.
+func createAll(files []exportFile) error {
+	if len(files) == 0 {
+		return nil
+	}
+	dir, err := durable.OpenParent(files[0].path)
+	if err != nil {
+		return unwritable(files[0].path, err)
+	}
+	for _, f := range files {
+		if err := dir.Create(filepath.Base(f.path), f.data, f.mode); err != nil {
+			e := unwritable(f.path, errors.Join(err, dir.Discard()))
 			if e.code == codeExists {
 				e.hint = "nothing is overwritten without --force"
 			}
 			return e
 		}
 	}
+	if err := dir.Close(); err != nil {
+		return unwritable(files[0].path, err)
+	}
 	return nil
 }
 
-// written reports whether the file is there as it should be.
+// written reports whether the file is there as it should be. The directory may be
+// somebody else's: what is no regular file is not read, and nobody is waited for.
 func (f exportFile) written() bool {
-	info, err := os.Lstat(f.path)
+	there, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer there.Close()
+	info, err := there.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() != int64(len(f.data)) || info.Mode().Perm()&^f.mode != 0 {
 		return false
 	}
-	data, err := os.ReadFile(f.path)
+	data, err := io.ReadAll(io.LimitReader(there, int64(len(f.data))+1))
 	return err == nil && bytes.Equal(data, f.data)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/rotate"
+	"github.com/spinecert/spinecert/trust"
 )
 
 // readGeneration reads the identity of a slot from the state directory: that of
@@ -87,8 +88,8 @@ func stateUnreadable(err error) *exitError {
 	return f
 }
 
-// addedTrust lists the files of the CAs that were added to an environment by word.
-func addedTrust(dir, environment string) ([]string, error) {
+// addedTrust reads the CAs that were added to an environment by word.
+func addedTrust(dir, environment string) ([]trust.Source, error) {
 	d, err := state.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -96,9 +97,9 @@ func addedTrust(dir, environment string) ([]string, error) {
 	if err != nil {
 		return nil, stateUnreadable(err)
 	}
-	files, err := d.TrustFiles(environment)
+	added, err := d.TrustData(environment)
 	if err = errors.Join(err, d.Close()); err != nil {
 		return nil, stateUnreadable(err)
 	}
-	return files, nil
+	return added, nil
 }

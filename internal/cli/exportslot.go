@@ -67,7 +67,7 @@ func (s *exportSource) readEnvironment(c *config.Config, e config.Environment) e
 	if err != nil {
 		return err
 	}
-	bundle, err := readTrust(append(e.Trust[:len(e.Trust):len(e.Trust)], added...), nil)
+	bundle, err := readTrust(e.Trust, nil, added...)
 	if err != nil {
 		return err
 	}

@@ -97,8 +97,8 @@ func readPassword(name string) ([]byte, error) {
 }
 
 // readTrust reads trust files. Files that cannot be used are failures with exit
-// status 1: nothing was examined with them.
-func readTrust(names []string, stdin io.Reader) (*trust.Bundle, error) {
+// status 1: nothing was examined with them. More of them may have been read already.
+func readTrust(names []string, stdin io.Reader, more ...trust.Source) (*trust.Bundle, error) {
 	var sources []trust.Source
 	var errs []error
 	for _, name := range names {
@@ -112,7 +112,7 @@ func readTrust(names []string, stdin io.Reader) (*trust.Bundle, error) {
 	if len(errs) > 0 {
 		return nil, failed(codeUnreadable, errors.Join(errs...))
 	}
-	bundle, err := trust.ParseBundle(sources...)
+	bundle, err := trust.ParseBundle(append(sources, more...)...)
 	if err != nil {
 		return nil, failed(codeMalformed, err)
 	}

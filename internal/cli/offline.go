@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
@@ -73,12 +71,12 @@ func (w writer) silent(err error) error {
 	if loadErr != nil {
 		return err
 	}
-	pid, readErr := os.ReadFile(filepath.Join(c.State.Directory, ".lock"))
-	if readErr != nil || len(pid) == 0 || len(pid) > 32 {
+	pid := state.Holder(c.State.Directory)
+	if pid == 0 {
 		return err
 	}
 	return &exitError{exit: exitFailed, code: codeTimeout,
-		err:  fmt.Errorf("%w; process %s holds the state directory %q", err, strings.TrimSpace(string(pid)), c.State.Directory),
+		err:  fmt.Errorf("%w; process %d holds the state directory %q", err, pid, c.State.Directory),
 		hint: hintOf(err)}
 }
 

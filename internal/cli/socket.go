@@ -32,8 +32,14 @@ func (g globalOptions) findDaemon() daemonAddress {
 	if err == nil {
 		return daemonAddress{socket: c.Admin.Socket}
 	}
+	if socket, _ := config.Places(file); socket != "" {
+		return daemonAddress{socket: socket} // the daemon may well run on an earlier state of the file
+	}
 	d := daemonAddress{socket: defaultSocket}
-	if exit, _ := classify(err); exit == exitUsage || g.config != "" {
+	switch exit, _ := classify(err); {
+	case exit == exitUsage:
+		d.doubt = fmt.Sprintf("%s has mistakes (spinecert config check), so that its admin.socket.path is not known: name it with --socket", file)
+	case g.config != "":
 		d.doubt = fmt.Sprintf("%s cannot be read, so that its admin.socket.path is not known: name it with --socket", file)
 	}
 	return d

@@ -70,11 +70,12 @@ type stateFinding struct {
 // runStateVerify looks at the state directory of the configuration. There is a
 // result unless it cannot be read.
 func runStateVerify(ctx context.Context, o *stateVerifyOptions) (*stateVerifyResult, error) {
-	c, err := config.Load(o.config)
-	if err != nil {
+	_, dir := config.Places(o.config)
+	if c, err := config.Load(o.config); err == nil {
+		dir = c.State.Directory
+	} else if dir == "" { // mistakes elsewhere in the file are no reason not to look
 		return nil, err
 	}
-	dir := c.State.Directory
 	d, err := state.Open(dir)
 	if err != nil {
 		return nil, unreadableState(dir, err)

@@ -114,14 +114,7 @@ func (o *trustDiffOptions) diffFiles(gone error, files []admin.File) (admin.Trus
 	for _, f := range files {
 		sources = append(sources, trust.Source{Name: f.Name, Data: f.Data})
 	}
-	for _, path := range added {
-		in, err := readInput(path, nil)
-		if err != nil {
-			return admin.TrustDiff{}, err
-		}
-		sources = append(sources, trust.Source{Name: path, Data: in.data})
-	}
-	next, err := trust.ParseBundle(sources...)
+	next, err := trust.ParseBundle(append(sources, added...)...)
 	if err != nil {
 		return admin.TrustDiff{}, judged(codeMalformed, err)
 	}

@@ -102,7 +102,7 @@ func fileView(c *config.Config, e config.Environment, now time.Time) (anchor.Vie
 	if err != nil {
 		return anchor.View{}, err
 	}
-	bundle, err := readTrust(append(e.Trust[:len(e.Trust):len(e.Trust)], added...), nil)
+	bundle, err := readTrust(e.Trust, nil, added...)
 	if err != nil {
 		return anchor.View{}, err
 	}

@@ -101,6 +101,9 @@ func runVerify(ctx context.Context, o *verifyOptions) (*verifyResult, error) {
 		return nil, err
 	}
 	result := newVerifyResult(base, v)
+	if base.note != "" {
+		result.Notes = append(result.Notes, base.note)
+	}
 	chain, err := o.chain(ctx, v, base, result)
 	if err != nil {
 		return result, result.refuse(nil, err, o)

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -21,6 +22,8 @@ type judgementBase struct {
 	revocation  trust.Mode
 	nameFromCN  bool
 	grace       time.Duration
+	note        string
+	added       []trust.Source // with trust add
 }
 
 // base finds out where trust comes from and how strict it is.
@@ -50,8 +53,15 @@ func (o *verifyOptions) base() (*judgementBase, error) {
 	if !ok {
 		return nil, usagef("see environments in "+c.File, "--environment %q: not in the configuration", name)
 	}
+	added, err := addedTrust(c.State.Directory, name)
+	note := ""
+	if errors.Is(err, fs.ErrPermission) {
+		note = "CAs that were added with trust add could not be read: run as root, or as the user of the daemon"
+	} else if err != nil {
+		return nil, err
+	}
 	return &judgementBase{
-		config: c, environment: name, profile: trust.Profile(e.Profile), trust: e.Trust, crls: slices.Concat(e.CRL.Files, o.crls),
+		config: c, environment: name, note: note, profile: trust.Profile(e.Profile), trust: e.Trust, added: added, crls: slices.Concat(e.CRL.Files, o.crls),
 		revocation: trust.Mode(e.Revocation), nameFromCN: e.NameFromCN, grace: e.CRL.Grace,
 	}, nil
 }
@@ -99,7 +109,7 @@ func slotOf(c *config.Config, name string) (config.Slot, error) {
 // state reads trust files and CRLs. Files that cannot be used are failures with
 // exit status 1: nothing was examined with them.
 func (b *judgementBase) state(o *verifyOptions) (*trust.State, error) {
-	bundle, err := readTrust(b.trust, o.stdin)
+	bundle, err := readTrust(b.trust, o.stdin, b.added...)
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +186,9 @@ func (o *verifyOptions) identity(b *judgementBase) (*pki.Identity, error) {
 		if err != nil {
 			return nil, err
 		}
+		if s.Managed != nil {
+			return o.kept(b.config, s)
+		}
 		files = s.Files
 	}
 	if files == (config.Files{}) {
@@ -188,6 +201,15 @@ func (o *verifyOptions) identity(b *judgementBase) (*pki.Identity, error) {
 		return nil, f
 	}
 	return identity, nil
+}
+
+// kept is what a managed slot has in force.
+func (o *verifyOptions) kept(c *config.Config, slot config.Slot) (*pki.Identity, error) {
+	s := &exportSource{}
+	if err := s.readGeneration(c, slot, 0); err != nil {
+		return nil, err
+	}
+	return s.kept, nil
 }
 
 // codeOf is the code of an exitError, or another one.

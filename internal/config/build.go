@@ -21,6 +21,7 @@ func (r *reading) config(raw *rawConfig) *Config {
 	for _, row := range raw.Slots.rows {
 		c.Slots = append(c.Slots, r.slot(row.name, &row.value, raw, c.DefaultEnvironment))
 	}
+	c.makeIndex()
 	for _, row := range raw.Tunnels.rows {
 		c.Tunnels = append(c.Tunnels, r.tunnel(row.name, &row.value, raw, c))
 	}

@@ -23,25 +23,59 @@ type Config struct {
 	LogLevel           slog.Level
 	LogFormat          string // "auto", "text" or "json"
 
-	warnings []Problem
+	warnings     []Problem
+	environments index[Environment]
+	slots        index[Slot]
 }
 
 // Environment returns the environment called name.
 func (c *Config) Environment(name string) (Environment, bool) {
-	i := slices.IndexFunc(c.Environments, func(e Environment) bool { return e.Name == name })
-	if i < 0 {
-		return Environment{}, false
-	}
-	return c.Environments[i], true
+	return c.environments.find(c.Environments, name, func(e *Environment) string { return e.Name })
 }
 
 // Slot returns the slot called name.
 func (c *Config) Slot(name string) (Slot, bool) {
-	i := slices.IndexFunc(c.Slots, func(s Slot) bool { return s.Name == name })
-	if i < 0 {
-		return Slot{}, false
+	return c.slots.find(c.Slots, name, func(s *Slot) string { return s.Name })
+}
+
+// index finds rows by name. There may be 10,000 slots, and each is asked for by
+// name in every status. The zero value finds them as well, one by one, and so does
+// one of other rows: a Config need not be one that was loaded.
+type index[T any] struct {
+	rows []T
+	at   map[string]int
+}
+
+func indexOf[T any](rows []T, name func(*T) string) index[T] {
+	x := index[T]{rows: rows, at: make(map[string]int, len(rows))}
+	for i := range rows {
+		if _, ok := x.at[name(&rows[i])]; !ok { // the first counts, as in a search
+			x.at[name(&rows[i])] = i
+		}
 	}
-	return c.Slots[i], true
+	return x
+}
+
+func (x index[T]) find(rows []T, wanted string, name func(*T) string) (row T, ok bool) {
+	if len(rows) > 0 && len(x.rows) == len(rows) && &x.rows[0] == &rows[0] {
+		if i, ok := x.at[wanted]; !ok || name(&rows[i]) == wanted {
+			if ok {
+				row = rows[i]
+			}
+			return row, ok
+		}
+	}
+	i := slices.IndexFunc(rows, func(row T) bool { return name(&row) == wanted })
+	if i >= 0 {
+		row = rows[i]
+	}
+	return row, i >= 0
+}
+
+// makeIndex is for a Config whose environments and slots are complete.
+func (c *Config) makeIndex() {
+	c.environments = indexOf(c.Environments, func(e *Environment) string { return e.Name })
+	c.slots = indexOf(c.Slots, func(s *Slot) string { return s.Name })
 }
 
 // Warnings returns what is no error and still deserves a line in the log at every start: each place where the

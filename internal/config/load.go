@@ -26,26 +26,58 @@ const emptyHint = "at least one environment is needed, with the files of its roo
 // Load reads and checks the configuration file at path. The error is [Problems]; errors.Is finds fs.ErrNotExist and
 // fs.ErrPermission in it when the file could not be read.
 func Load(path string) (*Config, error) {
-	absolute, err := filepath.Abs(path)
+	data, absolute, err := readConfig(path)
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, err
+	}
+	return parse(data, path, absolute)
+}
+
+// Places returns where a configuration has the admin socket and the state
+// directory, also where it is wrong elsewhere: what looks into them helps to mend
+// it. What is not to be found out is "".
+func Places(path string) (socket, directory string) {
+	data, absolute, err := readConfig(path)
+	if err != nil {
+		return "", ""
+	}
+	c, problems := complete(data, path, absolute)
+	if c == nil {
+		return "", ""
+	}
+	socket, directory = c.Admin.Socket, c.State.Directory
+	for _, p := range problems {
+		switch p.Key {
+		case "admin", "admin.socket", "admin.socket.path":
+			socket = ""
+		case "state", "state.directory":
+			directory = ""
+		}
+	}
+	return socket, directory
+}
+
+// readConfig reads a configuration file.
+func readConfig(path string) (data []byte, absolute string, err error) {
+	if absolute, err = filepath.Abs(path); err != nil {
+		return nil, "", unreadable(path, err)
 	}
 	// Without O_NONBLOCK a FIFO would hold up a start or a reload until somebody writes to it.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, "", unreadable(path, err)
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil {
-		return nil, unreadable(path, err)
+		return nil, "", unreadable(path, err)
 	} else if !info.Mode().IsRegular() {
-		return nil, unreadable(path, errors.New("not a regular file"))
+		return nil, "", unreadable(path, errors.New("not a regular file"))
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err = io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, unreadable(path, err)
+		return nil, "", unreadable(path, err)
 	}
-	return parse(data, path, absolute)
+	return data, absolute, nil
 }
 
 // Parse checks the configuration in data. path stands in errors, and relative paths in data are relative to its
@@ -69,6 +101,16 @@ func unreadable(path string, err error) error {
 }
 
 func parse(data []byte, shown, absolute string) (*Config, error) {
+	c, problems := complete(data, shown, absolute)
+	if len(problems) > 0 {
+		return nil, problems.sorted()
+	}
+	return c, nil
+}
+
+// complete is parse, and returns what there is of a configuration that is wrong;
+// nil where it is none at all.
+func complete(data []byte, shown, absolute string) (*Config, Problems) {
 	r := &reading{file: shown, directory: filepath.Dir(absolute), wrong: map[string]bool{}, broken: map[string]bool{}}
 	body, problem := tree(data)
 	if problem != nil {
@@ -79,11 +121,8 @@ func parse(data []byte, shown, absolute string) (*Config, error) {
 	r.structure(reflect.ValueOf(&raw).Elem(), place{line: 1, column: 1}, body)
 	c := r.config(&raw)
 	c.File = absolute
-	if len(r.problems) > 0 {
-		return nil, r.problems.sorted()
-	}
 	c.warnings = r.warnings.sorted()
-	return c, nil
+	return c, r.problems
 }
 
 // tree returns the one mapping that a configuration is, or the one problem that prevents it. The recover is for the

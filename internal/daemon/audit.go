@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/durable"
+	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/internal/state"
 )
 
@@ -55,6 +58,7 @@ func newAudit(dir string, limit int64) *audit {
 // keepAudit hands a line to the goroutine that writes the audit file. Log and
 // disk do not wait for each other.
 func (d *Daemon) keepAudit(l auditLine) {
+	l.Reason = manage.Clip(l.Reason) // others fill it, and must not push the rest of the file out
 	select {
 	case d.lines <- l:
 	default:
@@ -143,11 +147,14 @@ func (a *audit) failing() error {
 }
 
 func (a *audit) write() error {
-	f, err := os.OpenFile(a.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(a.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return auditError(a.path, err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() { // what a pipe takes is not kept
+		return auditError(a.path, cmp.Or(err, durable.ErrNotRegular))
+	}
 	for len(a.unwritten) > 0 {
 		info, err := f.Stat()
 		if err != nil {

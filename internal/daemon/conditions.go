@@ -19,9 +19,10 @@ const (
 	caExpiring       = 90 * 24 * time.Hour
 )
 
-// conditions are what is wrong at now, in the codes of the contract.
-func (d *Daemon) conditions(now time.Time) []admin.Condition {
-	out := []admin.Condition{}
+// conditions are what is wrong at now, in the codes of the contract. requests are
+// those that wait.
+func (d *Daemon) conditions(now time.Time, requests []admin.Request) []admin.Condition {
+	out := make([]admin.Condition, 0, len(requests))
 	add := func(code, subject, severity string, since time.Time, message, hint string) {
 		out = append(out, admin.Condition{Code: code, Subject: subject, Severity: severity, Since: since.UTC(), Message: message, Hint: hint})
 	}
@@ -31,7 +32,6 @@ func (d *Daemon) conditions(now time.Time) []admin.Condition {
 			add("restored_older", s.Name(), "critical", o.since, o.text, "was an older backup put back? If the lost generations are to be had, stop the daemon and restore them; else ask for the certificate again. The next generation ends this")
 		}
 	}
-	requests, _ := d.manager.RequestStatus(now) // what cannot be read is told by the log
 	for _, r := range requests {
 		d.requestCondition(r, now, add)
 	}
@@ -52,9 +52,11 @@ func (d *Daemon) conditions(now time.Time) []admin.Condition {
 // requestCondition: a request is something to be done as long as it waits.
 func (d *Daemon) requestCondition(r admin.Request, now time.Time, add adder) {
 	severity := "warning"
-	if s := d.keeper.Slot(r.Slot); s != nil && r.Reason == "expiring" {
-		if snap := s.Snapshot(); snap == nil || snap.Generation.NotAfter.Sub(now) <= expiringWarning {
-			severity = "critical"
+	if r.Reason == "expiring" {
+		if s := d.keeper.Slot(r.Slot); s != nil {
+			if snap := s.Snapshot(); snap == nil || snap.Generation.NotAfter.Sub(now) <= expiringWarning {
+				severity = "critical"
+			}
 		}
 	}
 	if r.State == admin.RequestAnswered {
@@ -62,8 +64,8 @@ func (d *Daemon) requestCondition(r admin.Request, now time.Time, add adder) {
 		return
 	}
 	add("request_pending", r.Slot, severity, r.Created,
-		fmt.Sprintf("request %s for %s waits for its certificate since %s", r.ID, r.FQDN, r.Created.UTC().Format(time.DateOnly)),
-		fmt.Sprintf("send it if that was not done (spinecert csr show --mail %s), or ask where it is; take the answer back with spinecert import, or drop it into the inbox", r.ID))
+		"request "+r.ID+" for "+r.FQDN+" waits for its certificate since "+r.Created.UTC().Format(time.DateOnly),
+		"send it if that was not done (spinecert csr show --mail "+r.ID+"), or ask where it is; take the answer back with spinecert import, or drop it into the inbox")
 }
 
 type adder func(code, subject, severity string, since time.Time, message, hint string)
@@ -96,6 +98,9 @@ func slotConditions(s *rotate.Slot, now time.Time, add adder) {
 	}
 	end := snap.Generation.NotAfter
 	left := end.Sub(now)
+	if left > expiringWarning {
+		return
+	}
 	text := fmt.Sprintf("its certificate or chain ends on %s", end.UTC().Format(time.RFC3339))
 	hint := "ask for the next certificate now; put it in place of the files, it is taken by itself"
 	if st.Config.Managed {
@@ -106,7 +111,7 @@ func slotConditions(s *rotate.Slot, now time.Time, add adder) {
 		add("expired", s.Name(), "critical", end, text, hint)
 	case left <= expiringCritical:
 		add("expiring", s.Name(), "critical", end.Add(-expiringCritical), text, hint)
-	case left <= expiringWarning:
+	default:
 		add("expiring", s.Name(), "warning", end.Add(-expiringWarning), text, hint)
 	}
 }

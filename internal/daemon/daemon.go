@@ -52,14 +52,16 @@ type Daemon struct {
 	manager *manage.Manager
 	renewed chan string // slots whose requests are to be looked after
 	seen    seen
+	roots   roots
 	audit   *audit
 	events  chan func()    // for the log
 	lines   chan auditLine // for the audit file
 	beat    atomic.Int64   // when the run loop turned last: nanoseconds since started, which no step of the clock changes
 	staged  atomic.Bool    // READY was said
 	ready   chan struct{}
-	reloads sync.Mutex // held by a reload; one at a time
-	denied  refusals   // bounds the lines on what was forbidden
+	reloads sync.Mutex    // held by a reload; one at a time
+	diffs   chan struct{} // full while a trust diff is made; one at a time
+	denied  refusals      // bounds the lines on what was forbidden
 	hangups chan os.Signal
 
 	opening  sync.Mutex // held while tunnels are put in force, opened or closed
@@ -71,7 +73,8 @@ type Daemon struct {
 	lastErr error // why a later configuration is not in force
 	since   time.Time
 	tunnels []*liveTunnel
-	removed []*liveTunnel // gone from the configuration, but not drained yet
+	byName  map[string]*liveTunnel // of tunnels
+	removed []*liveTunnel          // gone from the configuration, but not drained yet
 	writers []int
 }
 
@@ -122,13 +125,12 @@ func newDaemon(o Options, c *config.Config, dir *state.Directory, hangups chan o
 		version: o.Version, file: c.File, started: time.Now(), uid: os.Getuid(), pid: os.Getpid(),
 		level: &slog.LevelVar{}, metrics: newMetrics(o.Version), gate: tunnel.NewGate(gateLimits(c.Limits)),
 		audit: newAudit(c.State.Directory, c.State.AuditMax), events: make(chan func(), maxEvents), lines: make(chan auditLine, maxUnwritten),
-		ready: make(chan struct{}, 1), hangups: hangups, config: c, store: newWitness(dir), renewed: make(chan string, 256), loaded: time.Now(),
+		ready: make(chan struct{}, 1), diffs: make(chan struct{}, 1), hangups: hangups, config: c, store: newWitness(dir), renewed: make(chan string, 256), loaded: time.Now(),
 	}
 	d.log = newLog(o.Log, c, d.level)
 	d.audit.lost = d.metrics.lostEvents.Inc
 	d.keeper = rotate.New(rotate.Options{Store: d.store, Events: d.onRotate, Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
 	d.manager = newManager(d)
-	d.metrics.registry.MustRegister(facts{d})
 	return d
 }
 

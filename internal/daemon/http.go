@@ -64,7 +64,7 @@ func serveHTTP(ctx context.Context, s *http.Server, l net.Listener) error {
 // browser on this host must not be talked into reading it for another site.
 func (d *Daemon) webServer() *http.Server {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerForTransactional(d.gatherer(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		health(w, d.turning(time.Now(), loopStalled), "ok", "the run loop does not turn")
 	})

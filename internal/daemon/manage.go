@@ -11,7 +11,6 @@ import (
 	"github.com/spinecert/spinecert/internal/inbox"
 	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/pki"
-	"github.com/spinecert/spinecert/rotate"
 )
 
 // prepareEvery is how often it is asked whether a request is due. Requests are
@@ -94,8 +93,8 @@ func (d *Daemon) onManage(e manage.Event) {
 		attrs = append(attrs, slog.Int("uid", who.UID), slog.String("via", who.Via))
 	}
 	if e.Err != nil {
-		line.Reason = e.Err.Error()
-		attrs = append(attrs, slog.String("error", e.Err.Error()), slog.String("hint", adviceOf(e.Err)))
+		line.Reason = manage.Clip(e.Err.Error())
+		attrs = append(attrs, slog.String("error", line.Reason), slog.String("hint", manage.Clip(adviceOf(e.Err))))
 	}
 	d.record1(string(e.Kind), level, text, attrs...)
 	d.keepAudit(line)
@@ -103,26 +102,8 @@ func (d *Daemon) onManage(e manage.Event) {
 
 // newInbox makes the reader of the inbox.
 func (d *Daemon) newInbox() *inbox.Inbox {
-	return inbox.New(inbox.Config{Directory: d.store.InboxPath(), Take: d.takeDropped, Tell: d.onInbox})
-}
-
-// takeDropped imports one file that was dropped into the inbox. No rule can be
-// overridden there: whoever may write to it may not change the daemon.
-func (d *Daemon) takeDropped(ctx context.Context, name string, data []byte) inbox.Verdict {
-	done, err := d.manager.Import(ctx, manage.ImportOrder{Files: []manage.File{{Name: name, Data: data}}, CertificatesOnly: true,
-		Actor: actor{UID: d.uid, PID: d.pid, Via: viaInbox}})
-	var judged *manage.Error
-	switch {
-	case err == nil:
-		return inbox.Verdict{Accepted: true, Reason: fmt.Sprintf("slot %s serves generation %d", done.Slot, done.To)}
-	case ctx.Err() != nil || !errors.As(err, &judged):
-		return inbox.Verdict{Later: true, Reason: err.Error(), Hint: pki.Hint(err)}
-	case judged.Kind == manage.Waiting:
-		return inbox.Verdict{Accepted: true, Reason: "it fits and waits with its request: " + err.Error(), Hint: pki.Hint(err)}
-	case judged.Kind == manage.Failed:
-		return inbox.Verdict{Later: true, Reason: err.Error(), Hint: pki.Hint(err)}
-	}
-	return inbox.Verdict{Reason: err.Error(), Hint: pki.Hint(err)}
+	take := dropped{importing: d.manager.Import, actor: actor{UID: d.uid, PID: d.pid, Via: viaInbox}}
+	return inbox.New(inbox.Config{Directory: d.store.InboxPath(), Take: take.take, Tell: d.onInbox})
 }
 
 // onInbox tells what happened in the inbox.
@@ -131,15 +112,15 @@ func (d *Daemon) onInbox(e inbox.Event) {
 	if e.Kind == inbox.Accepted {
 		level = slog.LevelInfo
 	}
-	attrs := []slog.Attr{slog.String("reason", e.Reason)}
+	attrs := []slog.Attr{slog.String("reason", manage.Clip(e.Reason))}
 	if e.Name != "" {
-		attrs = append(attrs, slog.String("file", e.Name))
+		attrs = append(attrs, slog.String("file", manage.Clip(e.Name)))
 	}
 	if e.Err != nil {
-		attrs = append(attrs, slog.String("error", e.Err.Error()))
+		attrs = append(attrs, slog.String("error", manage.Clip(e.Err.Error())))
 	}
 	if e.Hint != "" {
-		attrs = append(attrs, slog.String("hint", e.Hint))
+		attrs = append(attrs, slog.String("hint", manage.Clip(e.Hint)))
 	}
 	d.record1("inbox_"+string(e.Kind), level, "inbox", attrs...)
 }
@@ -171,6 +152,6 @@ func (d *Daemon) importAnswer(ctx context.Context, c admin.Caller, r admin.Impor
 
 func (d *Daemon) rollback(ctx context.Context, c admin.Caller, r admin.RollbackRequest) (admin.RotateResult, error) {
 	return d.ordered(c, r.Slot, "rollback", "", func() error {
-		return d.keeper.Rollback(ctx, r.Slot, r.To, rotate.Order{Actor: actorOf(c)})
+		return d.manager.Rollback(ctx, r.Slot, r.To, actorOf(c))
 	})
 }

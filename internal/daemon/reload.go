@@ -192,7 +192,7 @@ func (d *Daemon) prepareTunnel(c *config.Config, tc config.Tunnel, old *liveTunn
 // d.opening is held.
 func (d *Daemon) commitTunnels(prepared []preparedTunnel) {
 	keep := map[*tunnel.Tunnel]bool{}
-	next := make([]*liveTunnel, 0, len(prepared))
+	next, byName := make([]*liveTunnel, 0, len(prepared)), make(map[string]*liveTunnel, len(prepared))
 	for _, p := range prepared {
 		if p.fresh {
 			d.bind(p.live)
@@ -200,10 +200,11 @@ func (d *Daemon) commitTunnels(prepared []preparedTunnel) {
 		p.pending.Commit()
 		keep[p.live.tunnel] = true
 		next = append(next, p.live)
+		byName[p.live.name] = p.live
 	}
 	d.mu.Lock()
 	old := d.tunnels
-	d.tunnels = next
+	d.tunnels, d.byName = next, byName
 	patience := d.config.Limits.Drain
 	d.mu.Unlock()
 	d.setReadinessLocked()

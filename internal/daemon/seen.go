@@ -89,13 +89,13 @@ func (d *Daemon) noteSeen(name string, h tunnel.Handshake) {
 	if h.Result != tunnel.Accepted {
 		return
 	}
-	for _, t := range d.liveTunnels() {
-		if t.name != name {
-			continue
-		}
-		if s := d.keeper.Slot(t.config.Slot); s != nil {
-			d.seen.note(s.Status().Config.Environment, name, h, time.Now())
-		}
-		return
+	d.mu.Lock()
+	t := d.byName[name] // as it is now: a reload may have given the tunnel another slot
+	d.mu.Unlock()
+	if t == nil {
+		return // it is gone, and drains
+	}
+	if s := d.keeper.Slot(t.config.Slot); s != nil {
+		d.seen.note(s.Status().Config.Environment, name, h, time.Now())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,21 +19,22 @@ import (
 // status gathers how everything stands.
 func (d *Daemon) status(context.Context) admin.Status {
 	now := time.Now()
+	// What cannot be read of the requests is told by the log and by state verify.
+	requests, _ := d.manager.RequestStatus(now)
 	s := admin.Status{
 		Version: d.version, PID: d.pid, Started: d.started.UTC().Truncate(time.Second), Ready: d.usable(), Config: d.configStatus(),
 		Environments: []admin.Environment{}, Slots: []admin.Slot{}, Tunnels: []admin.Tunnel{},
-		Services: []struct{}{}, Requests: []admin.Request{}, Conditions: d.conditions(now),
+		Services: []struct{}{}, Requests: requests, Conditions: d.conditions(now, requests),
 	}
 	for _, e := range d.keeper.Environments() {
 		s.Environments = append(s.Environments, environmentStatus(e, now))
 	}
-	c := d.currentConfig()
-	for _, slot := range d.keeper.Slots() {
+	c, slots := d.currentConfig(), d.keeper.Slots()
+	s.Slots = slices.Grow(s.Slots, len(slots))
+	for _, slot := range slots {
 		s.Slots = append(s.Slots, slotStatus(slot, c))
 	}
-	// What cannot be read of the requests is told by the log and by state verify.
-	s.Requests, _ = d.manager.RequestStatus(now)
-	adviseEmpty(s.Slots, s.Requests)
+	adviseEmpty(s.Slots, requests)
 	for _, t := range d.liveTunnels() {
 		s.Tunnels = append(s.Tunnels, d.tunnelStatus(t))
 	}
@@ -41,11 +43,14 @@ func (d *Daemon) status(context.Context) admin.Status {
 
 // adviseEmpty says of slots that have nothing and were asked for what is next.
 func adviseEmpty(slots []admin.Slot, requests []admin.Request) {
+	newest := make(map[string]string, len(requests)) // ID by slot
+	for _, r := range requests {
+		newest[r.Slot] = r.ID
+	}
 	for i := range slots {
-		for _, r := range requests {
-			if s := &slots[i]; r.Slot == s.Name && s.Managed && s.State == string(rotate.SlotEmpty) {
-				s.Hint = fmt.Sprintf("request %s waits for its certificate: send it if that was not done (spinecert csr show --mail %s), and import what comes back", r.ID, r.ID)
-			}
+		s := &slots[i]
+		if id, ok := newest[s.Name]; ok && s.Managed && s.State == string(rotate.SlotEmpty) {
+			s.Hint = fmt.Sprintf("request %s waits for its certificate: send it if that was not done (spinecert csr show --mail %s), and import what comes back", id, id)
 		}
 	}
 }

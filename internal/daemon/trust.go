@@ -1,20 +1,16 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/anchor"
-	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
@@ -85,8 +81,17 @@ func (d *Daemon) trustOf(environment string) (admin.TrustEnvironment, error) {
 	return te, nil
 }
 
-// trustDiff says what other trust files would change.
-func (d *Daemon) trustDiff(_ context.Context, r admin.TrustDiffRequest) (admin.TrustDiff, error) {
+// trustDiff says what other trust files would change. Whoever may read may ask, with
+// files of any kind: one is made at a time, and none for who has gone away.
+func (d *Daemon) trustDiff(ctx context.Context, r admin.TrustDiffRequest) (admin.TrustDiff, error) {
+	select {
+	case d.diffs <- struct{}{}:
+		defer func() { <-d.diffs }()
+	case <-ctx.Done():
+	}
+	if err := ctx.Err(); err != nil {
+		return admin.TrustDiff{}, err
+	}
 	v, e, err := d.view(r.Environment)
 	if err != nil {
 		return admin.TrustDiff{}, err
@@ -113,18 +118,11 @@ func (d *Daemon) inPlace(r admin.TrustDiffRequest) (*trust.Bundle, error) {
 	for _, f := range r.Files {
 		sources = append(sources, trust.Source{Name: f.Name, Data: f.Data})
 	}
-	added, err := d.store.TrustFiles(r.Environment)
+	added, err := d.store.TrustData(r.Environment)
 	if err != nil {
-		return nil, &admin.Error{Code: admin.CodeFailed, Message: err.Error(), Hint: pki.Hint(err)}
+		return nil, failedWith(err)
 	}
-	for _, path := range added {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, &admin.Error{Code: admin.CodeFailed, Message: err.Error()}
-		}
-		sources = append(sources, trust.Source{Name: path, Data: data})
-	}
-	next, err := trust.ParseBundle(sources...)
+	next, err := trust.ParseBundle(append(sources, added...)...)
 	if err != nil {
 		return nil, &admin.Error{Code: admin.CodeRefused, Message: err.Error(), Hint: pki.Hint(err)}
 	}
@@ -139,7 +137,7 @@ func (d *Daemon) without(v anchor.View, next *trust.Bundle, drop []string) (*tru
 	}
 	added, err := d.store.TrustFiles(v.Environment)
 	if err != nil {
-		return nil, &admin.Error{Code: admin.CodeFailed, Message: err.Error(), Hint: pki.Hint(err)}
+		return nil, failedWith(err)
 	}
 	for _, c := range next.Certificates() {
 		if slices.Contains(drop, pki.Fingerprint(c)) && !slices.Contains(added, next.File(c)) {
@@ -148,90 +146,6 @@ func (d *Daemon) without(v anchor.View, next *trust.Bundle, drop []string) (*tru
 		}
 	}
 	return v.Without(next, drop)
-}
-
-// trustAdd adds CAs that were confirmed by their fingerprints.
-func (d *Daemon) trustAdd(ctx context.Context, c admin.Caller, r admin.TrustAddRequest) (admin.TrustAddResult, error) {
-	v, _, err := d.view(r.Environment)
-	if err != nil {
-		return admin.TrustAddResult{}, err
-	}
-	add, out, err := v.Judge(r)
-	if err != nil || len(add) == 0 || len(r.SHA256) == 0 {
-		return out, err
-	}
-	d.reloads.Lock()
-	defer d.reloads.Unlock()
-	for _, ca := range add {
-		if _, err := d.store.AddTrust(r.Environment, ca); err != nil {
-			return out, &admin.Error{Code: admin.CodeFailed, Message: err.Error(), Hint: pki.Hint(err)}
-		}
-		d.trustAudit("trust_added", c, r.Environment, ca)
-	}
-	out.Done = true
-	return out, d.applyTrust(ctx, r.Environment, nil)
-}
-
-// trustAccept takes the trust files as they are although a CA is gone.
-func (d *Daemon) trustAccept(ctx context.Context, c admin.Caller, r admin.TrustAcceptRequest) (admin.TrustEnvironment, error) {
-	v, e, err := d.view(r.Environment)
-	if err != nil {
-		return admin.TrustEnvironment{}, err
-	}
-	d.reloads.Lock()
-	defer d.reloads.Unlock()
-	next := e.Status().Proposed
-	if next == nil {
-		next = v.Bundle
-	}
-	if next, err = d.without(v, next, r.Drop); err != nil {
-		return admin.TrustEnvironment{}, err
-	}
-	if r.Digest != "" && fmt.Sprintf("%x", next.Digest()) != r.Digest {
-		return admin.TrustEnvironment{}, &admin.Error{Code: admin.CodeRefused, Message: "the trust files have changed since they were looked at; nothing was accepted",
-			Hint: "look again: spinecert trust diff --environment " + r.Environment}
-	}
-	if blocks := v.Blocks(next); len(blocks) > 0 {
-		return admin.TrustEnvironment{}, &admin.Error{Code: admin.CodeRefused, Message: strings.Join(blocks, "\n"),
-			Hint: "change the configuration, run spinecert reload, which says that the trust files wait, and accept them then"}
-	}
-	for _, sum := range r.Drop {
-		if err := d.store.DropTrust(r.Environment, sum); err != nil {
-			return admin.TrustEnvironment{}, &admin.Error{Code: admin.CodeRefused, Message: err.Error(),
-				Hint: cmp.Or(pki.Hint(err), "only what trust add has added can be dropped; what a trust file holds is taken out of the file")}
-		}
-	}
-	before := v.Bundle
-	err = d.applyTrust(ctx, r.Environment, &rotate.Order{Actor: actorOf(c), Bundle: next.Digest()})
-	if after := e.Trust(); after != nil {
-		for _, ca := range rotate.LostCAs(before, after.Bundle(), time.Time{}) {
-			d.trustAudit("trust_dropped", c, r.Environment, ca)
-		}
-	}
-	if err != nil {
-		return admin.TrustEnvironment{}, err
-	}
-	return d.trustOf(r.Environment)
-}
-
-// applyTrust has the environment read its files, and those of trust.d, anew.
-func (d *Daemon) applyTrust(ctx context.Context, environment string, accept *rotate.Order) error {
-	bounded, cancel := context.WithTimeout(ctx, stageTimeout)
-	defer cancel()
-	if err := d.keeper.Apply(bounded, manage.Plan(d.currentConfig(), d.store.Directory)); err != nil {
-		return err
-	}
-	var err error
-	if accept != nil {
-		err = d.keeper.Accept(bounded, environment, *accept)
-	} else if _, e, viewErr := d.view(environment); viewErr == nil && e.Status().Refusal != nil {
-		err = e.Status().Refusal
-	}
-	var r *rotate.Refusal
-	if errors.As(err, &r) {
-		return &admin.Error{Code: admin.CodeRefused, Message: r.Error(), Hint: advice(r)}
-	}
-	return err
 }
 
 func (d *Daemon) trustAudit(event string, c admin.Caller, environment string, ca *x509.Certificate) {

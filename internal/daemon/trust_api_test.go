@@ -80,7 +80,7 @@ func TestTrustIsAddedAndDropped(t *testing.T) {
 		t.Errorf("diff: %+v, %v", d, err)
 	}
 
-	_, err = h.client.TrustAccept(ctx, admin.TrustAcceptRequest{Environment: "t", Drop: []string{pki.Fingerprint(h.root.Cert)}})
+	_, err = h.client.TrustAccept(ctx, admin.TrustAcceptRequest{Environment: "t", Drop: []string{pki.Fingerprint(h.root.Cert)}, Digest: d.Digest})
 	wantRefused(t, "drop what the file holds", err, "is in the trust file")
 	drop := admin.TrustAcceptRequest{Environment: "t", Drop: sums, Digest: strings.Repeat("0", 64)}
 	_, err = h.client.TrustAccept(ctx, drop)

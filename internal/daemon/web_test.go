@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,7 +102,9 @@ func documentedSeries(t *testing.T) map[string]string {
 		if _, twice := out[row[1]]; twice {
 			t.Errorf("%s is there twice", row[1])
 		}
-		out[row[1]] = strings.TrimSpace(cells[0]) + " " + strings.Join(regexp.MustCompile("[a-z]+").FindAllString(cells[1], -1), ",")
+		labels := regexp.MustCompile("[a-z]+").FindAllString(cells[1], -1)
+		slices.Sort(labels)
+		out[row[1]] = strings.TrimSpace(cells[0]) + " " + strings.Join(labels, ",")
 	}
 	return out
 }
@@ -112,7 +115,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	parts := regexp.MustCompile(`fqName: "([^"]+)".*constLabels: \{(.*)\}, variableLabels: \{([^{}]*)\}`)
 	labelNames := regexp.MustCompile(`([a-z]+)=`)
 	have := map[string]string{}
-	for _, c := range append(newMetrics("test").own(), facts{}) {
+	for _, c := range newMetrics("test").own() {
 		descs := make(chan *prometheus.Desc, 100)
 		c.Describe(descs)
 		close(descs)
@@ -131,27 +134,31 @@ func TestMetricsAreDocumented(t *testing.T) {
 			if len(labels) == 0 {
 				labels = []string{"none"}
 			}
-			have[m[1]] = kindOf(c, m[1]) + " " + strings.Join(labels, ",")
+			slices.Sort(labels)
+			have[m[1]] = kindOf(c) + " " + strings.Join(labels, ",")
 		}
+	}
+	for _, f := range fact.all() {
+		if !slices.IsSorted(f.labels) {
+			t.Errorf("the labels of %s are not sorted", f.name)
+		}
+		labels := f.labels
+		if len(labels) == 0 {
+			labels = []string{"none"}
+		}
+		have[f.name] = strings.ToLower(f.kind.String()) + " " + strings.Join(labels, ",")
 	}
 	if diff := cmp.Diff(have, documentedSeries(t)); diff != "" {
 		t.Errorf("program (-) and docs/metrics.md (+) differ:\n%s", diff)
 	}
 }
 
-func kindOf(c prometheus.Collector, name string) string {
+func kindOf(c prometheus.Collector) string {
 	switch c.(type) {
 	case prometheus.Histogram:
 		return "histogram"
-	case *prometheus.CounterVec:
-		return "counter"
 	case *prometheus.GaugeVec, prometheus.Gauge:
 		return "gauge"
-	case prometheus.Counter:
-		return "counter"
 	}
-	if strings.HasSuffix(name, "_total") {
-		return "counter"
-	}
-	return "gauge"
+	return "counter"
 }

@@ -69,7 +69,7 @@ func (w *witness) read(path string) {
 	for {
 		line, err := in.ReadBytes('\n')
 		var l auditLine
-		if json.Unmarshal(line, &l) == nil && l.Slot != "" && l.Event == string(rotate.EventRotated) && l.To >= w.published[l.Slot].To {
+		if json.Unmarshal(line, &l) == nil && l.Slot != "" && l.Event == string(rotate.EventRotated) && l.To <= state.MaxNumber && l.To >= w.published[l.Slot].To {
 			w.published[l.Slot] = l
 		}
 		if err != nil {
@@ -78,23 +78,38 @@ func (w *witness) read(path string) {
 	}
 }
 
-// Current adds what the audit file knows of the slot to what is on disk.
+// Current adds what the audit file knows of the slot to what is on disk, also where
+// what is there is not whole.
 func (w *witness) Current(slot string) (rotate.Record, error) {
 	r, err := w.Directory.Current(slot)
 	last, known := w.published[slot]
-	if known && err == nil && r.Highest < last.To && (r.Number == 0 || fmt.Sprintf("%x", r.Digest) != last.Digest) && w.kept(r, last) {
-		w.found(slot, time.Now(), fmt.Sprintf("the state directory has generation %d of the slot, and the audit file says that %d was in force on %s",
-			r.Number, last.To, last.Time.UTC().Format(time.RFC3339)))
+	if known && w.wentBack(r, err, last) {
+		has := fmt.Sprintf("generation %d", r.Number)
+		switch {
+		case r.Highest == 0:
+			has = "no generation"
+		case r.Number == 0:
+			has = fmt.Sprintf("generations up to %d", r.Highest)
+		}
+		w.found(slot, time.Now(), fmt.Sprintf("the state directory has %s of the slot, and the audit file says that %d was in force on %s",
+			has, last.To, last.Time.UTC().Format(time.RFC3339)))
 	}
 	r.Highest = max(r.Highest, last.To)
 	return r, err
 }
 
-// kept reports whether the generation that the audit file names should be on disk.
-// One that was read from files is written after it is in force, and a crash in
-// between is no restored backup.
-func (w *witness) kept(r rotate.Record, last auditLine) bool {
-	return last.Actor.Via != viaFiles || last.To > r.Number+1
+// wentBack reports whether the generation that the audit file names last is not on
+// disk, and should be. One that was read from files is written after it is in force,
+// and a crash in between is no restored backup. err is what is wrong with the
+// current generation; where no number is known with it, nothing is known.
+func (w *witness) wentBack(r rotate.Record, err error, last auditLine) bool {
+	switch {
+	case r.Highest >= last.To || err != nil && r.Highest == 0:
+		return false
+	case r.Number != 0 && fmt.Sprintf("%x", r.Digest) == last.Digest:
+		return false
+	}
+	return last.Actor.Via != viaFiles || last.To > r.Highest+1
 }
 
 func (w *witness) found(slot string, now time.Time, text string) {

@@ -1,11 +1,14 @@
 package durable
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"syscall"
 )
 
 // Create writes one new file with exactly this mode; see [Dir.Create].
@@ -157,7 +160,12 @@ func (k Disk) RemoveDir(path string) error {
 // MakeDir makes a directory with mode 0700 in one that is there. If there is a
 // directory of that name already, it stays as it is, and the error is nil; anything
 // else is ErrNotDirectory.
-func (k Disk) MakeDir(path string) error {
+func (k Disk) MakeDir(path string) error { return k.MakeEntrance(path, -1) }
+
+// MakeEntrance is MakeDir for a directory that the group with this number gets
+// through and sees nothing of: mode 0710. Where the group may not be given, or is
+// -1, the mode is 0700.
+func (k Disk) MakeEntrance(path string, gid int) error {
 	parent, base, err := at(path)
 	if err != nil {
 		return err
@@ -172,7 +180,11 @@ func (k Disk) MakeDir(path string) error {
 		}
 		return err
 	}
-	if err := errors.Join(k.chmodDir(parent, base), k.sync(parent, ".")); err != nil {
+	mode := privateDir
+	if gid >= 0 && k.do("chown", base, func() error { return parent.Lchown(base, -1, gid) }) == nil {
+		mode = entranceDir
+	}
+	if err := errors.Join(k.chmodDir(parent, base, mode), k.sync(parent, ".")); err != nil {
 		return errors.Join(err, k.remove(parent, base)) // the next one fsyncs it
 	}
 	return nil
@@ -200,18 +212,25 @@ func (k Disk) SyncDir(path string) error {
 	return k.sync(root, ".")
 }
 
-// MakeShared makes the directory name, a path below dir, with mode 2770, for the
+// sharedDir is the mode of a directory that a group writes to: sticky, so that its
+// members cannot take each other's files, or what is in the directory, away.
+const sharedDir = fs.ModeSetgid | fs.ModeSticky | 0o770
+
+// MakeShared makes the directory name, a path below dir, with mode 3770, for the
 // group with this number, or the process's own if it is -1 or may not be given. If
 // there is a directory already, it stays as it is, and the error is nil; anything
-// else is ErrNotDirectory.
+// else is ErrNotDirectory. But one that is our own and has mode 2770, as earlier
+// versions made it, becomes sticky.
 func (k Disk) MakeShared(dir, name string, gid int) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	if there, err := isDir(root, name); there || err != nil {
+	if there, err := isDir(root, name); err != nil {
 		return err
+	} else if there {
+		return k.makeSticky(root, name)
 	}
 	temporary := temporaryName(path.Base(name))
 	if err := k.mkdir(root, temporary); err != nil {
@@ -221,7 +240,7 @@ func (k Disk) MakeShared(dir, name string, gid int) error {
 		_ = k.do("chown", temporary, func() error { return root.Chown(temporary, -1, gid) })
 	}
 	// After the group: changing that takes the bit away.
-	err = k.do("chmod", name, func() error { return root.Chmod(temporary, fs.ModeSetgid|0o770) })
+	err = k.do("chmod", name, func() error { return root.Chmod(temporary, sharedDir) })
 	if err == nil {
 		err = k.do("rename", path.Base(name), func() error { return root.Rename(temporary, name) })
 	}
@@ -232,4 +251,33 @@ func (k Disk) MakeShared(dir, name string, gid int) error {
 		return errors.Join(err, k.remove(root, name))
 	}
 	return nil
+}
+
+// makeSticky changes a shared directory of an earlier version. Members of the group
+// may rename it meanwhile: it is changed through what was opened and looked at.
+func (k Disk) makeSticky(root *os.Root, name string) error {
+	was, err := root.Lstat(name)
+	if err != nil || was.Mode() != fs.ModeDir|fs.ModeSetgid|0o770 || !ownedByUs(was) {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if is, err := f.Stat(); err != nil || !os.SameFile(was, is) {
+		return cmp.Or(err, ErrNotDirectory)
+	}
+	return k.do("chmod", name, func() error { return f.Chmod(sharedDir) })
+}
+
+// ownedByUs reports whether we may change the mode of a directory and keep its
+// setgid bit: the kernel takes that from who is not in the group.
+func ownedByUs(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(st.Uid) != os.Geteuid() {
+		return false
+	}
+	groups, _ := os.Getgroups()
+	return st.Uid == 0 || int(st.Gid) == os.Getegid() || slices.Contains(groups, int(st.Gid))
 }

@@ -15,9 +15,9 @@ import (
 // Disk makes the system calls. The zero value is ready for use.
 type Disk struct {
 	// Fault, if not nil, is asked before each system call that changes something:
-	// mkdir, open (to make a file), write, chmod, fsync, close (of a file that was
-	// written), rename, remove and symlink, with the last element of the name. Its
-	// error stands for that of the call, which is not made: but of a write the
+	// mkdir, open (to make a file), write, chmod, chown, fsync, close (of a file that
+	// was written), rename, remove and symlink, with the last element of the name.
+	// Its error stands for that of the call, which is not made: but of a write the
 	// first half, and the close. It may be called by several goroutines.
 	Fault func(op, name string) error
 }
@@ -36,8 +36,8 @@ func (k Disk) mkdir(root *os.Root, name string) error {
 	return k.do("mkdir", name, func() error { return root.Mkdir(name, privateDir) })
 }
 
-func (k Disk) chmodDir(root *os.Root, name string) error {
-	return k.do("chmod", name, func() error { return root.Chmod(name, privateDir) })
+func (k Disk) chmodDir(root *os.Root, name string, mode fs.FileMode) error {
+	return k.do("chmod", name, func() error { return root.Chmod(name, mode) })
 }
 
 func (k Disk) remove(root *os.Root, name string) error {

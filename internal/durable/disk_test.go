@@ -44,6 +44,12 @@ func changes() map[string]change {
 		}, do: func(k Disk, dir string) error { return k.RemoveDir(filepath.Join(dir, "d")) },
 			trace: "rename .d, fsync ., remove a, remove .d, fsync ."},
 		"MakeDir": {do: func(k Disk, dir string) error { return k.MakeDir(filepath.Join(dir, "d")) }, trace: "mkdir d, chmod d, fsync ."},
+		"MakeEntrance": {do: func(k Disk, dir string) error { return k.MakeEntrance(filepath.Join(dir, "d"), os.Getgid()) },
+			trace: "mkdir d, chown d, chmod d, fsync ."},
+		"MakeShared again": {before: func(dir string) error {
+			d := filepath.Join(dir, "d")
+			return errors.Join(os.Mkdir(d, 0o700), os.Chmod(d, fs.ModeSetgid|0o770))
+		}, do: func(k Disk, dir string) error { return k.MakeShared(dir, "d", os.Getgid()) }, trace: "chmod d"},
 		"MakeShared": {do: func(k Disk, dir string) error { return k.MakeShared(dir, "d", os.Getgid()) },
 			trace: "mkdir .d, chown .d, chmod d, rename d, fsync ."},
 		"OpenDir": {do: func(k Disk, dir string) error {
@@ -156,7 +162,7 @@ func TestFaults(t *testing.T) {
 				if len(ops) == 0 {
 					t.Fatalf("%s: call %d was not reached", name, n)
 				}
-				if name == "MakeShared" && ops[0] == "chown" && !lasts {
+				if strings.HasPrefix(name, "Make") && ops[0] == "chown" && !lasts {
 					if err != nil || got != done {
 						t.Errorf("%s without chown: %v, %s", name, err, got)
 					}
@@ -264,7 +270,78 @@ func TestMakeSharedMode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantMode(t, filepath.Join(dir, "inbox"), fs.ModeDir|fs.ModeSetgid|0o770)
-	wantMode(t, filepath.Join(dir, "inbox", "done"), fs.ModeDir|fs.ModeSetgid|0o770)
+	wantMode(t, filepath.Join(dir, "inbox"), fs.ModeDir|fs.ModeSetgid|fs.ModeSticky|0o770)
+	wantMode(t, filepath.Join(dir, "inbox", "done"), fs.ModeDir|fs.ModeSetgid|fs.ModeSticky|0o770)
 	wantNames(t, dir, "inbox")
+}
+
+// TestMakeSharedOfEarlierVersions: what they made becomes sticky, and nothing else
+// is changed.
+func TestMakeSharedOfEarlierVersions(t *testing.T) {
+	for _, c := range []struct{ was, want fs.FileMode }{
+		{fs.ModeSetgid | 0o770, fs.ModeSetgid | fs.ModeSticky | 0o770},
+		{0o770, 0o770},
+		{fs.ModeSetgid | 0o750, fs.ModeSetgid | 0o750},
+		{0o700, 0o700},
+	} {
+		dir := filepath.Join(t.TempDir(), "inbox")
+		err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, c.was), Disk{}.MakeShared(filepath.Dir(dir), "inbox", -1))
+		if err != nil {
+			t.Error(err)
+		}
+		wantMode(t, dir, fs.ModeDir|c.want)
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	dir := filepath.Join(t.TempDir(), "inbox") // somebody else's is left alone
+	err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, 4711, -1), os.Chmod(dir, fs.ModeSetgid|0o770), Disk{}.MakeShared(filepath.Dir(dir), "inbox", -1))
+	if err != nil {
+		t.Error(err)
+	}
+	wantMode(t, dir, fs.ModeDir|fs.ModeSetgid|0o770)
+}
+
+func TestMakeEntrance(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	old := syscall.Umask(0o077)
+	err := errors.Join(Disk{}.MakeEntrance(path("ours"), os.Getgid()), Disk{}.MakeEntrance(path("none"), -1), os.Mkdir(path("there"), 0o700),
+		Disk{}.MakeEntrance(path("there"), os.Getgid()),
+		Disk{Fault: func(op, _ string) error {
+			if op == "chown" {
+				return syscall.EPERM
+			}
+			return nil
+		}}.MakeEntrance(path("foreign"), os.Getgid()))
+	syscall.Umask(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantMode(t, path("ours"), fs.ModeDir|0o710)
+	for _, name := range []string{"none", "there", "foreign"} {
+		wantMode(t, path(name), fs.ModeDir|0o700)
+	}
+}
+
+// TestOpenParent: what was written is taken back from where it was written, wherever
+// the path leads by then.
+func TestOpenParent(t *testing.T) {
+	base := t.TempDir()
+	dir, moved, victim := filepath.Join(base, "dir"), filepath.Join(base, "moved"), filepath.Join(base, "victim")
+	if _, err := OpenParent(filepath.Join(dir, "a")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.Mkdir(victim, 0o755), os.WriteFile(filepath.Join(victim, "a"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := OpenParent(filepath.Join(dir, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Create("a", nil, 0o600), os.Rename(dir, moved), os.Symlink(victim, dir), d.Discard()); err != nil {
+		t.Error(err)
+	}
+	wantNames(t, victim, "a")
+	wantNames(t, moved)
 }

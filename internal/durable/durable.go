@@ -14,7 +14,11 @@ var (
 	ErrNotLink      = errors.New("is not a symbolic link")
 )
 
-const privateDir fs.FileMode = 0o700
+// The modes of directories.
+const (
+	privateDir  fs.FileMode = 0o700
+	entranceDir fs.FileMode = 0o710
+)
 
 // File is one file of a new directory.
 type File struct {
@@ -64,13 +68,25 @@ func (k Disk) OpenDir(path string) (*Dir, error) {
 	return d, nil
 }
 
+// OpenParent opens the directory that holds path, to write there; it must be there.
+func OpenParent(path string) (*Dir, error) { return Disk{}.OpenParent(path) }
+
+// OpenParent is the function [OpenParent].
+func (k Disk) OpenParent(path string) (*Dir, error) {
+	root, err := os.OpenRoot(filepath.Dir(filepath.Clean(path)))
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{disk: k, base: ".", root: root}, nil
+}
+
 // open makes the directory or takes the one that is there.
 func (d *Dir) open() error {
 	err := d.disk.mkdir(d.parent, d.base)
 	switch {
 	case err == nil:
 		d.made = true
-		err = errors.Join(d.disk.chmodDir(d.parent, d.base), d.disk.sync(d.parent, "."))
+		err = errors.Join(d.disk.chmodDir(d.parent, d.base, privateDir), d.disk.sync(d.parent, "."))
 	case errors.Is(err, fs.ErrExist):
 		err = nil
 	}
@@ -174,7 +190,7 @@ func (k Disk) NewDirectory(path string, files ...File) error {
 
 // fill writes the files of a new directory.
 func (k Disk) fill(parent *os.Root, name string, files []File) error {
-	if err := k.chmodDir(parent, name); err != nil {
+	if err := k.chmodDir(parent, name, privateDir); err != nil {
 		return err
 	}
 	root, err := parent.OpenRoot(name)

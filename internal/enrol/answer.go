@@ -19,6 +19,12 @@ const (
 	maxStores       = 4 // PKCS#12: each may cost seconds
 	maxDepth        = 4 // parts of mails in mails
 	maxParts        = 100
+	maxTold         = 10 // problems that one error tells
+
+	// Each byte of a file may be read as a mail, as the part of one and as text,
+	// with and without its quoted-printable: what is read of a file in all is so
+	// many times its size. Mails within mails could be far more.
+	maxReadings = 8
 )
 
 // Piece is a certificate and where it was found.
@@ -49,6 +55,7 @@ type Answer struct {
 	KeepClosed bool
 
 	stores int
+	checks pki.Checks // of the signatures among the certificates, and those of the trust files
 }
 
 // Read adds what a file holds. It takes PEM in any state in which mails leave it
@@ -60,17 +67,24 @@ type Answer struct {
 // error, of type [*pki.Error], is for a file in which nothing at all was found.
 func (a *Answer) Read(name string, data, password []byte) error {
 	before := len(a.Problems)
-	r := &reader{answer: a, password: password}
+	r := &reader{answer: a, password: password, left: maxReadings * len(data), unpack: maxArchiveBytes}
 	if len(data) > maxAnswer {
 		a.problem(name, fmt.Errorf("more than %d bytes", maxAnswer))
 	} else {
 		r.any(name, data, 0)
 	}
+	if r.left < 0 {
+		a.problem(name, errors.New("it is too much to read, with its mails in mails: save the part with the certificate alone"))
+	}
 	if r.found > 0 {
 		return nil
 	}
 	var causes []error
-	for _, p := range a.Problems[before:] {
+	for i, p := range a.Problems[before:] {
+		if i == maxTold {
+			causes = append(causes, fmt.Errorf("%d more", len(a.Problems)-before-i))
+			break
+		}
 		if p.Where != name {
 			p.Err = fmt.Errorf("%s: %w", p.Where, p.Err)
 		}
@@ -111,11 +125,26 @@ type reader struct {
 	password []byte
 	found    int // certificates, keys and requests, also those that were known
 	parts    int
+	left     int   // bytes of text that may still be gone through; negative: it was too much
+	unpack   int64 // bytes that may still come out of zips
+}
+
+// spend takes the cost of reading n bytes off what is left, and reports whether
+// there was enough.
+func (r *reader) spend(n int) bool {
+	if r.left < n {
+		r.left = -1
+		return false
+	}
+	r.left -= n
+	return true
 }
 
 // any reads data of a form that it finds out.
 func (r *reader) any(where string, data []byte, depth int) {
-	r.answer.Looked = append(r.answer.Looked, where)
+	if len(r.answer.Looked) < maxParts {
+		r.answer.Looked = append(r.answer.Looked, where)
+	}
 	switch {
 	case bytes.HasPrefix(data, []byte("PK\x03\x04")):
 		r.archive(where, data, depth)

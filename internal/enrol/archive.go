@@ -15,7 +15,7 @@ const (
 	maxArchive      = 4 << 20 // bytes of the zip
 	maxArchiveFiles = 100
 	maxArchiveFile  = 1 << 20 // bytes of one file in it
-	maxArchiveBytes = 8 << 20 // bytes of all files in it
+	maxArchiveBytes = 8 << 20 // bytes of all files in all zips of one file
 )
 
 // archive reads the files of a zip, in memory. A zip in a zip is not opened.
@@ -41,21 +41,23 @@ func (r *reader) archive(where string, data []byte, depth int) {
 		r.answer.problem(where, fmt.Errorf("is a zip of %d files, %d are the most", len(z.File), maxArchiveFiles))
 		return
 	}
-	left := int64(maxArchiveBytes)
 	for _, f := range z.File {
 		if f.FileInfo().IsDir() || strings.HasPrefix(f.Name, "__MACOSX/") {
 			continue
 		}
+		if r.unpack <= 0 {
+			r.answer.problem(where, fmt.Errorf("more than %d bytes come out of it and the zips before it", maxArchiveBytes))
+			return
+		}
 		name := within(where, f.Name)
-		content, err := unpack(f, min(left, maxArchiveFile))
+		content, err := unpack(f, min(r.unpack, maxArchiveFile))
 		if err != nil {
 			r.answer.problem(name, err)
-			if left -= maxArchiveFile; left <= 0 {
-				return
-			}
+			r.unpack -= maxArchiveFile // or less: what is broken may have been unpacked
 			continue
 		}
-		left -= int64(len(content))
+		r.unpack -= int64(len(content))
+		r.left += maxReadings * len(content)
 		r.any(name, content, maxDepth+1)
 	}
 }

@@ -29,7 +29,7 @@ type Fitted struct {
 //
 // What does not fit is a [*trust.VerifyError]: NoCertificate (no certificate is
 // for the key), Expired, UnknownIssuer (a CA is missing, and which),
-// WrongEnvironment, or whatever else trust says of the chain. A certificate that
+// WrongEnvironment, TooLarge (more CAs than are looked at), or whatever else trust says of the chain. A certificate that
 // is not valid yet fits, with a note.
 func Fit(a *Answer, key crypto.Signer, bundle *trust.Bundle, now time.Time) (*Fitted, error) {
 	leaf, notes, err := a.leafOf(key.Public())
@@ -42,7 +42,7 @@ func Fit(a *Answer, key crypto.Signer, bundle *trust.Bundle, now time.Time) (*Fi
 	case now.After(c.NotAfter):
 		return nil, misfit(trust.Expired, c, "ask for a new certificate; if it is new, check the clock of this host",
 			"the certificate for this key, %s, expired on %s", describe(c), date(c.NotAfter))
-	case pki.IssuedBy(c, c):
+	case a.checks.IssuedBy(c, c):
 		return nil, misfit(trust.UnknownIssuer, c, "import what the authority sent back for the request",
 			"the certificate for this key, %s, is signed with its own key and by no CA", describe(c))
 	case now.Before(c.NotBefore):
@@ -92,7 +92,7 @@ func (a *Answer) noLeaf(pub crypto.PublicKey) error {
 		have = append(have, fmt.Sprintf("%d more", more))
 	}
 	if len(have) == 0 {
-		have = []string{"no certificate at all in " + strings.Join(a.Looked, ", ")}
+		have = []string{"no certificate at all in " + some(a.Looked)}
 	} else if !slices.ContainsFunc(a.Certificates, func(p Piece) bool { return !p.Certificate.IsCA }) {
 		advice = "only CA certificates are there: the certificate itself comes apart from them, add it"
 	}
@@ -115,7 +115,10 @@ func (f *Fitted) path(a *Answer, leaf *x509.Certificate, bundle *trust.Bundle, n
 	if bundle != nil {
 		pool = append(pool, bundle.Certificates()...)
 	}
-	path, missing := climb(leaf, pool, now)
+	path, missing, err := a.climb(leaf, pool, now)
+	if err != nil {
+		return nil, err
+	}
 	if bundle != nil {
 		state, err := trust.NewState(trust.StateConfig{Bundle: bundle, NameFromCN: true, Revocation: trust.Off})
 		if err != nil {
@@ -129,7 +132,7 @@ func (f *Fitted) path(a *Answer, leaf *x509.Certificate, bundle *trust.Bundle, n
 	} else if len(path) == 0 {
 		return nil, missingCA(leaf, "add it with --trust FILE, or import it together with the certificate")
 	}
-	if last := len(path) - 1; last >= 0 && pki.IssuedBy(path[last], path[last]) {
+	if last := len(path) - 1; last >= 0 && a.checks.IssuedBy(path[last], path[last]) {
 		f.Root, path = path[last], path[:last]
 	}
 	if !f.Judged {
@@ -160,22 +163,36 @@ func near(leaf *x509.Certificate, path, given []*x509.Certificate) []*x509.Certi
 	return out
 }
 
+// maxLevels bounds the CAs above a leaf. Those of the NHS have one or two.
+const maxLevels = 8
+
 // climb follows the signatures upwards from the leaf as far as the pool goes. It
 // returns the certificate whose issuer is missing, or nil when a root was reached.
-func climb(leaf *x509.Certificate, pool []*x509.Certificate, now time.Time) (path []*x509.Certificate, missing *x509.Certificate) {
+// The error says that the pool is too large or too high to be searched.
+func (a *Answer) climb(leaf *x509.Certificate, pool []*x509.Certificate, now time.Time) (path []*x509.Certificate, missing *x509.Certificate, err error) {
 	at := leaf
 	for {
-		if at != leaf && pki.IssuedBy(at, at) {
-			return path, nil
+		if at != leaf && a.checks.IssuedBy(at, at) {
+			return path, nil, nil
 		}
 		var above *x509.Certificate
 		for _, ca := range pool {
-			if !slices.ContainsFunc(path, ca.Equal) && pki.IssuedBy(at, ca) && (above == nil || now.After(above.NotAfter)) {
+			if above != nil && !now.After(above.NotAfter) {
+				break
+			}
+			if !slices.ContainsFunc(path, ca.Equal) && a.checks.IssuedBy(at, ca) {
 				above = ca
 			}
 		}
-		if above == nil {
-			return path, at
+		switch {
+		case a.checks.Exceeded():
+			return nil, nil, misfit(trust.TooLarge, at, "import the certificate with the subCAs of its chain, and nothing else",
+				"%s has too many certificates that could be its issuer", describe(at))
+		case above == nil:
+			return path, at, nil
+		case len(path) == maxLevels:
+			return nil, nil, misfit(trust.TooLarge, leaf, "import the certificate with the subCAs of its chain, and nothing else",
+				"%s has more than %d CAs above it", describe(leaf), maxLevels)
 		}
 		path, at = append(path, above), above
 	}
@@ -211,7 +228,7 @@ func missingCA(c *x509.Certificate, advice string) error {
 	if c.IsCA {
 		what = "the CA"
 	}
-	return misfit(trust.UnknownIssuer, c, advice, "%s that issued %s is missing: %q", what, describe(c), c.Issuer.String())
+	return misfit(trust.UnknownIssuer, c, advice, "%s that issued %s is missing: %s", what, describe(c), pki.QuoteName(c.Issuer))
 }
 
 // leftOut notes what of the answer is not used.
@@ -219,7 +236,7 @@ func (f *Fitted) leftOut(a *Answer, leaf Piece, path []*x509.Certificate) {
 	for _, p := range a.Certificates {
 		c := p.Certificate
 		if c.Equal(leaf.Certificate) || slices.ContainsFunc(path, c.Equal) || samePublic(c.PublicKey, leaf.Certificate.PublicKey) ||
-			c.IsCA && pki.IssuedBy(c, c) { // a root is left out as a rule, and nobody sends it
+			c.IsCA && a.checks.IssuedBy(c, c) { // a root is left out as a rule, and nobody sends it
 			continue
 		}
 		f.Notes = append(f.Notes, fmt.Sprintf("not needed and left out: %s in %s", describe(c), p.Where))
@@ -236,6 +253,15 @@ func misfit(r trust.Reason, c *x509.Certificate, advice, format string, args ...
 	return &trust.VerifyError{Reason: r, Certificate: c, Detail: fmt.Sprintf(format, args...), Advice: advice}
 }
 
-func describe(c *x509.Certificate) string { return fmt.Sprintf("%q", c.Subject.String()) }
+func describe(c *x509.Certificate) string { return pki.QuoteName(c.Subject) }
+
+// some joins the first few of a list.
+func some(all []string) string {
+	const most = 5
+	if more := len(all) - most; more > 0 {
+		return strings.Join(all[:most], ", ") + fmt.Sprintf(", and %d more", more)
+	}
+	return strings.Join(all, ", ")
+}
 
 func date(t time.Time) string { return t.UTC().Format(time.RFC3339) }

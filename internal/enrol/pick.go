@@ -5,10 +5,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/trust"
 )
 
@@ -32,9 +30,9 @@ func (a *Answer) Leaf(pub crypto.PublicKey) (*x509.Certificate, error) {
 	case 1:
 		return leaves[0], nil
 	case 0:
-		return nil, misfit(trust.NoCertificate, nil, "name the file with the certificate as well", "only CA certificates are in %s", strings.Join(a.Looked, ", "))
+		return nil, misfit(trust.NoCertificate, nil, "name the file with the certificate as well", "only CA certificates are in %s", some(a.Looked))
 	default:
-		return nil, misfit(trust.NoCertificate, nil, "name its key, or files with one certificate only", "%d certificates may be the one: %s", len(leaves), strings.Join(names, ", "))
+		return nil, misfit(trust.NoCertificate, nil, "name its key, or files with one certificate only", "%d certificates may be the one: %s", len(leaves), some(names))
 	}
 }
 
@@ -42,7 +40,10 @@ func (a *Answer) Leaf(pub crypto.PublicKey) (*x509.Certificate, error) {
 // It is an error, a [*trust.VerifyError], if the first is missing; above the last
 // there may be a root that is not at hand.
 func (a *Answer) Chain(leaf *x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
-	path, missing := climb(leaf, a.CAs(), now)
+	path, missing, err := a.climb(leaf, a.CAs(), now)
+	if err != nil {
+		return nil, err
+	}
 	if len(path) == 0 && missing != nil {
 		return nil, missingCA(leaf, "name the file that holds it as well")
 	}
@@ -59,7 +60,7 @@ func (a *Answer) CAs() []*x509.Certificate {
 	for _, p := range a.Certificates {
 		switch c := p.Certificate; {
 		case !c.IsCA:
-		case pki.IssuedBy(c, c):
+		case a.checks.IssuedBy(c, c):
 			roots = append(roots, c)
 		default:
 			subCAs = append(subCAs, c)

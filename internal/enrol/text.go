@@ -13,19 +13,14 @@ import (
 	"github.com/spinecert/spinecert/pki"
 )
 
-// patterns are what PEM looks like after mail programs had it. They are compiled
-// once for each text, which costs less than reading it.
+// patterns are what mail programs add to PEM. They are compiled once for each text,
+// which costs less than reading it.
 type patterns struct {
-	begin, end, quote, tag *regexp.Regexp
+	quote, tag *regexp.Regexp
 }
 
 func compile() patterns {
-	// Some programs make long dashes of several short ones.
-	const dashes = `[-\x{2010}-\x{2015}\x{2212}]+`
-	const label = `([A-Z0-9][A-Z0-9 #.\t\n]{0,60}?)`
 	return patterns{
-		begin: regexp.MustCompile(dashes + `\s*BEGIN\s+` + label + `\s*` + dashes),
-		end:   regexp.MustCompile(dashes + `\s*END\s+` + label + `\s*` + dashes),
 		quote: regexp.MustCompile(`(?m)^[ \t\x{A0}]*(?:[>|][ \t\x{A0}]*)+`),
 		tag:   regexp.MustCompile(`<[^<>]{0,200}>`),
 	}
@@ -34,7 +29,10 @@ func compile() patterns {
 // text reads text with PEM in it, or a saved mail.
 func (r *reader) text(where string, data []byte, depth int) {
 	text := toUTF8(data)
-	if depth < maxDepth && r.mail(where, text, depth) {
+	if depth < maxDepth && (!r.spend(len(text)) || r.mail(where, text, depth)) {
+		return
+	}
+	if !r.spend(2 * len(text)) {
 		return
 	}
 	p := compile()
@@ -80,33 +78,37 @@ func (s scanned) betterThan(o scanned) bool {
 // passed over.
 func (p patterns) scan(text string) scanned {
 	var s scanned
-	for line := 1; ; {
-		begin := p.begin.FindStringSubmatchIndex(text)
-		if begin == nil || len(s.contents)+len(s.faults) >= maxParts {
-			return s
+	var open *marker
+	line, counted := 1, 0
+	cutOff := func() {
+		if open != nil && !s.full() {
+			s.faults = append(s.faults, fmt.Errorf("PEM block %q of line %d is cut off: it has no END line", open.label, line))
 		}
-		line += strings.Count(text[:begin[0]], "\n")
-		label := strings.Join(strings.Fields(text[begin[2]:begin[3]]), " ")
-		s.private = s.private || strings.Contains(label, "PRIVATE KEY") || label == "PKCS12" || label == "PFX"
-		rest := text[begin[1]:]
-		end := p.end.FindStringSubmatchIndex(rest)
-		next := p.begin.FindStringIndex(rest)
-		if end == nil || next != nil && next[0] < end[0] {
-			s.faults = append(s.faults, fmt.Errorf("PEM block %q of line %d is cut off: it has no END line", label, line))
-			line += strings.Count(text[begin[0]:begin[1]], "\n")
-			text = rest
-			continue
-		}
-		if contents, err := p.block(label, rest[:end[0]]); err != nil {
-			s.faults = append(s.faults, fmt.Errorf("PEM block %q of line %d: %w", label, line, err))
-		} else if len(contents.Certificates)+len(contents.Keys)+len(contents.Requests) > 0 {
-			s.good++
-			s.contents = append(s.contents, contents)
-		}
-		line += strings.Count(text[begin[0]:begin[1]+end[1]], "\n")
-		text = rest[end[1]:]
 	}
+	for m := range markers(text) {
+		switch {
+		case !m.end:
+			cutOff()
+			line += strings.Count(text[counted:m.from], "\n")
+			open, counted = &m, m.from
+			s.private = s.private || strings.Contains(m.label, "PRIVATE KEY") || m.label == "PKCS12" || m.label == "PFX"
+		case open != nil && !s.full():
+			contents, err := p.block(open.label, text[open.to:m.from])
+			if err != nil {
+				s.faults = append(s.faults, fmt.Errorf("PEM block %q of line %d: %w", open.label, line, err))
+			} else if len(contents.Certificates)+len(contents.Keys)+len(contents.Requests) > 0 {
+				s.good++
+				s.contents = append(s.contents, contents)
+			}
+			open = nil
+		}
+	}
+	cutOff()
+	return s
 }
+
+// full reports whether no more blocks are read.
+func (s *scanned) full() bool { return len(s.contents)+len(s.faults) >= maxParts }
 
 // block reads the base64 of one PEM block whatever its lines look like.
 func (p patterns) block(label, body string) (*pki.Contents, error) {

@@ -59,6 +59,8 @@ func (in *Inbox) outcome(topic string, kind Kind, err error) {
 
 func sentence(kind Kind, topic string) string {
 	switch {
+	case kind == Stuck:
+		return "old files of " + strings.TrimPrefix(topic, topicPrune) + "/ cannot be removed"
 	case kind == Blind:
 		return "the inbox is not watched: what is dropped there is found by the poll"
 	case topic == "":
@@ -93,6 +95,20 @@ func bare(err error) error {
 		return errno
 	}
 	return err
+}
+
+// Bounds of what Take says: it may quote a certificate. Together, and with what is
+// around them, they are the 2 KiB of a .reason file.
+const (
+	maxReason = 1500 // bytes
+	maxHint   = 500  // bytes
+)
+
+func clip(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit-len("...")], "") + "..."
 }
 
 // oneLine keeps what Take says from being anything but text.

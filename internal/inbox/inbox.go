@@ -42,6 +42,7 @@ type Inbox struct {
 	config   Config
 	patience time.Duration                   // how long a file may go on changing, or be unreadable
 	most     int                             // files in one pass
+	keep     int                             // files that stay in done/, and in rejected/
 	fault    func(op, name string) error     // in tests: stands for the error of a system call
 	between  func(point, name string)        // in tests: what others do meanwhile
 	wake     chan struct{}                   // capacity 1
@@ -67,7 +68,7 @@ func New(c Config) *Inbox {
 		c.Settle = defaultSettle
 	}
 	return &Inbox{
-		config: c, patience: defaultPatience, most: maxFiles, wake: make(chan struct{}, 1),
+		config: c, patience: defaultPatience, most: maxFiles, keep: maxKept, wake: make(chan struct{}, 1),
 		fault:   func(string, string) error { return nil },
 		between: func(string, string) {},
 		watched: func(id, string) {},

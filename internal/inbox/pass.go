@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -40,7 +41,7 @@ func (in *Inbox) pass(ctx context.Context) (more bool) {
 	if len(first) > 0 && !sleep(ctx, in.config.Settle) {
 		return false
 	}
-	for _, c := range first {
+	for _, c := range inTurn(first) {
 		if ctx.Err() != nil {
 			return false
 		}
@@ -48,6 +49,9 @@ func (in *Inbox) pass(ctx context.Context) (more bool) {
 	}
 	if p.moved > 0 && !p.failed {
 		delete(in.told, topicMove)
+	}
+	if p.moved > 0 || in.round <= 1 {
+		p.prune(ctx)
 	}
 	return more
 }
@@ -66,8 +70,30 @@ type passing struct {
 
 // candidate is a regular file as it was at the first reading.
 type candidate struct {
-	name string
-	was  snapshot
+	name  string
+	owner uint32
+	was   snapshot
+}
+
+// inTurn has the owners of files take turns, each with the files of its own in
+// their order: who drops a thousand that take long to judge keeps nobody else
+// waiting for more than one of them.
+func inTurn(files []candidate) []candidate {
+	turn := make(map[uint32]int, 1)
+	type place struct {
+		candidate
+		turn int
+	}
+	places := make([]place, 0, len(files))
+	for _, c := range files {
+		places = append(places, place{c, turn[c.owner]})
+		turn[c.owner]++
+	}
+	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.turn, b.turn) })
+	for i, p := range places {
+		files[i] = p.candidate
+	}
+	return files
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -174,7 +200,7 @@ func (p *passing) meet(name string) (candidate, bool) {
 		return candidate{}, false
 	}
 	f.Close()
-	return candidate{name, was}, true
+	return candidate{name, st.Uid, was}, true
 }
 
 // untrusted says what a file is that cannot be trusted to be what it seems, or "".
@@ -222,6 +248,9 @@ func (p *passing) serve(ctx context.Context, c candidate) {
 			return // until those that were judged can be moved
 		}
 		v := p.judge(ctx, c.name, data)
+		if ctx.Err() != nil && v.Later {
+			return // it says nothing of the file
+		}
 		if v.Later {
 			p.undecided(n)
 			p.tellOnce(n, Event{Kind: Waiting, Name: shown(c.name), Reason: v.Reason, Hint: v.Hint})
@@ -247,8 +276,11 @@ func (in *Inbox) judge(ctx context.Context, name string, data []byte) outcome {
 	if what := secret(data); what != "" {
 		return outcome{Verdict{Reason: "the file " + what + ": keys go through spinecert import"}, true}
 	}
+	if ctx.Err() != nil {
+		return outcome{Verdict: Verdict{Later: true}}
+	}
 	v := in.config.Take(ctx, shown(name), data)
-	v.Reason, v.Hint = oneLine(v.Reason), oneLine(v.Hint)
+	v.Reason, v.Hint = oneLine(clip(v.Reason, maxReason)), oneLine(clip(v.Hint, maxHint))
 	return outcome{v, false}
 }
 

@@ -10,6 +10,10 @@ import (
 	"github.com/spinecert/spinecert/internal/enrol"
 )
 
+// maxText bounds what is read as text: mails are searched for what they carry, at
+// several times the cost of looking at DER.
+const maxText = 256 << 10
+
 // secret says what private thing a file is or holds, or may hold; "" for none. It
 // decrypts and unpacks nothing.
 func secret(data []byte) string {
@@ -27,6 +31,9 @@ func secret(data []byte) string {
 	if what := secretDER(unarmoured(data)); what != "" {
 		return what
 	}
+	if len(data) > maxText && !isDER(data) {
+		return "is larger than 256 KiB and not DER, so that it is not searched for private keys"
+	}
 	// What mails do to a file, and what they carry.
 	answer := enrol.Answer{KeepClosed: true}
 	_ = answer.Read("", data, nil) // that nothing is understood is for Take to say
@@ -35,6 +42,9 @@ func secret(data []byte) string {
 	}
 	return ""
 }
+
+// isDER reports whether data begins with a SEQUENCE of a length that no text has.
+func isDER(data []byte) bool { return len(data) > 1 && data[0] == 0x30 && data[1] >= 0x80 }
 
 // maxElements bounds how many DER elements behind each other are looked at.
 const maxElements = 50

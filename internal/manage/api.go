@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
+	"github.com/spinecert/spinecert/trust"
 )
 
 // What the admin API says of this package, the same from the daemon and from the
@@ -79,12 +82,37 @@ func (m *Manager) requestStatus(r state.Request, now time.Time) admin.Request {
 	if m.c.Keeper == nil {
 		return out
 	}
-	if s := m.c.Keeper.Slot(r.Slot); s != nil {
-		if refusal := s.Status().Refusal; refusal != nil {
-			out.LastError, out.LastReason, out.Hint = refusal.Error(), refusal.Reason, refusal.Hint()
-		}
+	if m.held(r) {
+		out.LastReason, out.LastError = "held", "the slot was rolled back after this answer came"
+		out.Hint = "spinecert rotate " + r.Slot + " --release ends the hold; then it is taken"
+		return out
+	}
+	refusal := m.stops(r, now)
+	if refusal == nil {
+		return out
+	}
+	out.LastError, out.LastReason, out.Hint = Clip(refusal.Error()), refusal.Reason, Clip(refusal.Hint())
+	if out.LastReason == string(trust.UnknownIssuer) {
+		out.Hint = Clip(m.compare(r.Environment, fmt.Sprintf("add it: spinecert trust add FILE --environment %s. Else import the answer that the authority sent, which takes its place", r.Environment)))
 	}
 	return out
+}
+
+// stops says what keeps the answer to a request from being in force, or nil. The
+// slot knows it of the one that is offered; of several it is found out.
+func (m *Manager) stops(r state.Request, now time.Time) *rotate.Refusal {
+	s := m.c.Keeper.Slot(r.Slot)
+	if s == nil {
+		return nil
+	}
+	refusal := s.Status().Refusal
+	if slices.ContainsFunc(m.requestsOf(r.Slot), func(other state.Request) bool { return other.ID != r.ID && !other.Answered.IsZero() }) {
+		if id, err := m.kept(r); err == nil {
+			refusal = nil
+			errors.As(m.preview(r.Slot, id, m.allowed(r.ID, id), now), &refusal)
+		}
+	}
+	return refusal
 }
 
 func (m *Manager) csrResult(made Made, now time.Time) admin.CSRResult {

@@ -18,6 +18,11 @@
 // of the environment, the disk is full) stays and is tried again by itself. All
 // else that is refused is dropped, and the request waits on.
 //
+// The request is no secret: anybody can sign a certificate for its key, with a CA of
+// their own and any dates. An answer that no root of the environment vouches for
+// never takes the place of one that is vouched for, and always gives way to it.
+// ImportOrder.JudgedOnly is for where others may put one: there it is not kept.
+//
 // Guard rules that an order allows hold for the one answer, and not beyond a
 // restart: one that waits with their help is then dropped, which is told, and has
 // to be imported again.
@@ -25,7 +30,8 @@
 // # Concurrency
 //
 // All methods may be called at once. What changes one slot waits for its turn;
-// different slots do not wait for each other. Nearly all touch the disk and many
+// different slots do not wait for each other. An answer is judged before its turn,
+// as whoever made it chose how long that takes. Nearly all touch the disk and many
 // wait for the run loop of the Keeper, so none may be called from its events.
 //
 // # Errors

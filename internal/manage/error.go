@@ -27,6 +27,7 @@ const (
 	ReasonName      = "name_refused" // a name is against a rule for requests
 	ReasonMalformed = "malformed"    // nothing in a file is understood
 	ReasonSeveral   = "several"      // it answers several requests
+	ReasonTooLarge  = "too_large"    // more bytes or names than any certificate has
 )
 
 // Error says why something was not done.
@@ -38,8 +39,8 @@ type Error struct {
 	Advice string
 }
 
-// Error returns the cause.
-func (e *Error) Error() string { return e.Err.Error() }
+// Error returns the cause. It is bounded, see Clip: others write what it names.
+func (e *Error) Error() string { return Clip(e.Err.Error()) }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
@@ -47,9 +48,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // Hint returns the next action, or "".
 func (e *Error) Hint() string {
 	if e.Advice != "" {
-		return e.Advice
+		return Clip(e.Advice)
 	}
-	return pki.Hint(e.Err)
+	return Clip(pki.Hint(e.Err))
 }
 
 func unknown(advice, format string, args ...any) *Error {
@@ -86,7 +87,7 @@ func WaitsFor(err error) bool {
 		return false
 	}
 	switch r.Reason {
-	case string(trust.NotYetValid), string(trust.UnknownIssuer), reasonNoTrust, reasonUnwritable:
+	case string(trust.NotYetValid), string(trust.UnknownIssuer), reasonNoTrust, reasonUnwritable, reasonRemoved:
 		return true
 	}
 	return false
@@ -96,4 +97,5 @@ func WaitsFor(err error) bool {
 const (
 	reasonNoTrust    = "environment_not_ready"
 	reasonUnwritable = "state_unwritable"
+	reasonRemoved    = "removed" // the slot was taken out of the configuration, and may come back
 )

@@ -2,9 +2,9 @@ package manage
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/enrol"
@@ -27,9 +27,13 @@ type ImportOrder struct {
 	Request  string // ID of the request it is for; "" is found by public key
 	// CertificatesOnly leaves what may hold private keys unread: PKCS#12 and zip.
 	CertificatesOnly bool
-	Allow            []string // guard rules to override, for this answer
-	DryRun           bool     // judge, and change nothing
-	Actor            any      // handed on in events; may be nil
+	// JudgedOnly keeps no answer whose chain leads to no root of the environment: for
+	// a place where others may put one. Whoever has seen a request can sign a
+	// certificate for its key.
+	JudgedOnly bool
+	Allow      []string // guard rules to override, for this answer
+	DryRun     bool     // judge, and change nothing
+	Actor      any      // handed on in events; may be nil
 }
 
 // Outcome says what became of an answer.
@@ -54,6 +58,7 @@ type Imported struct {
 	Root              string          // subject of the root it leads to; "" where it was not judged
 	Added             map[string]bool // SHA-256 of the CAs of the chain that came from the trust files
 	Notes             []string
+	Doubts            []string        // Waits: the guard rules that will refuse it then, as sentences; also in Notes
 	Again             string          // Waits: when it is tried again, as a sentence
 	NotBefore         time.Time       // Waits for that day; else zero
 	Open              []state.Request // what waits for the slot besides
@@ -65,7 +70,9 @@ type Imported struct {
 // The error is an *Error where the answer was judged. With the kind Waiting it fits
 // and stays with its request, to be tried again; then, and with no other error, the
 // result is whole. What is refused changes nothing: an answer that waited before
-// still does. If ctx ends first, the answer may be in force, or stay.
+// still does. With JudgedOnly the kind Failed and the reason environment_not_ready
+// say that it could not be judged yet. If ctx ends first, the answer may be in force,
+// or stay.
 func (m *Manager) Import(ctx context.Context, o ImportOrder) (Imported, error) {
 	if m.c.Keeper == nil {
 		return Imported{}, errNoKeeper
@@ -75,31 +82,51 @@ func (m *Manager) Import(ctx context.Context, o ImportOrder) (Imported, error) {
 			return Imported{}, usage("", "%w", err)
 		}
 	}
-	answer, err := o.read()
+	answer, err := within(ctx, o.read)
 	if err != nil {
 		return Imported{}, err
 	}
-	t, err := m.target(answer, o.Request)
-	if err != nil {
-		return Imported{}, err
+	for range tries {
+		c, err := within(ctx, func() (candidate, error) { return m.judge(ctx, answer, &o) })
+		if err != nil {
+			return Imported{}, err
+		}
+		if out, stale, err := m.takeInTurn(ctx, c, answer, o); !stale {
+			return out, err
+		}
 	}
-	end, err := m.turn(ctx, t.slot.Name)
+	return Imported{}, &Error{Kind: Failed, Err: errors.New("the slot, its request or its trust changed again and again while the answer was judged"), Advice: "import it again"}
+}
+
+// tries is how often an answer is judged while what it is judged by changes.
+const tries = 5
+
+// takeInTurn takes a candidate if it is still what it was when it was judged; else
+// it is stale.
+func (m *Manager) takeInTurn(ctx context.Context, c candidate, answer *enrol.Answer, o ImportOrder) (out Imported, stale bool, err error) {
+	end, err := m.turn(ctx, c.slot.Name)
 	if err != nil {
-		return Imported{}, err
+		return Imported{}, false, err
 	}
 	defer end()
-	slot := t.slot.Name
-	if t, err = m.target(answer, o.Request); err != nil { // as it is now: the request may have ended meanwhile
-		return Imported{}, err
-	}
-	if t.slot.Name != slot {
-		return Imported{}, &Error{Kind: Failed, Err: fmt.Errorf("slots %q and %q changed meanwhile", slot, t.slot.Name), Advice: "import it again"}
-	}
-	c, err := m.fit(answer, t, time.Now())
+	now, err := m.target(answer, o.Request) // the request may have ended meanwhile
 	if err != nil {
-		return Imported{}, err
+		return Imported{}, false, err
 	}
-	return m.take(ctx, c, o)
+	if !c.stands(now, m.bundleOf(c.slot.Environment)) {
+		return Imported{}, true, nil
+	}
+	c.target = now
+	out, err = m.take(ctx, c, o)
+	return out, false, err
+}
+
+// stands reports whether a candidate was judged in the place that it has now.
+func (c *candidate) stands(now target, bundle *trust.Bundle) bool {
+	was := &c.target
+	return was.slot.Name == now.slot.Name && was.slot.Environment == now.slot.Environment && was.slot.FQDN == now.slot.FQDN &&
+		was.request.ID == now.request.ID && pki.KeyFingerprint(was.key) == pki.KeyFingerprint(now.key) &&
+		(c.bundle == nil) == (bundle == nil) && (bundle == nil || c.bundle.Digest() == bundle.Digest())
 }
 
 // read reads every file. One in which nothing is found is judged bad, be the
@@ -120,160 +147,76 @@ func (o *ImportOrder) read() (*enrol.Answer, error) {
 	if len(o.Files) == 0 {
 		return nil, usage("name the file that came back", "there is nothing to import")
 	}
-	return answer, nil
+	return answer, tooLarge(answer)
 }
 
-// take judges a candidate as far as that can be done without changing anything,
-// then keeps it and offers it to its slot.
-func (m *Manager) take(ctx context.Context, c candidate, o ImportOrder) (Imported, error) {
-	var before *pki.Identity
-	if !c.request.Answered.IsZero() {
-		before, _ = m.kept(c.request) // what cannot be read may be replaced
+// judge finds the place of an answer and judges it there as far as that can be done
+// without changing anything. Whoever made the answer chose how long that takes, so
+// nobody waits for it: it is not done in the turn of the slot.
+func (m *Manager) judge(ctx context.Context, answer *enrol.Answer, o *ImportOrder) (candidate, error) {
+	t, err := m.target(answer, o.Request)
+	if err != nil {
+		return candidate{}, err
 	}
-	if err := c.superseded(before, o.Allow); err != nil {
-		return Imported{}, err
+	now := time.Now()
+	c, err := m.fit(ctx, answer, t, now)
+	if err != nil {
+		return c, err
 	}
-	err := m.c.Keeper.Preview(c.slot.Name, c.identity, o.Allow, time.Now())
-	if err != nil && (!WaitsFor(err) || c.request.ID == "") {
-		return Imported{}, judged(Refused, c.said(err))
+	if o.JudgedOnly && c.missing != nil {
+		return c, m.unvouched(&c)
 	}
-	out := m.describe(c)
-	if o.DryRun {
-		if err != nil {
-			return m.waits(out, c, err)
-		}
-		out.Outcome = Fits
-		return out, nil
+	c.waits = m.preview(c.slot.Name, c.identity, o.Allow, now)
+	if c.waits != nil && (!WaitsFor(c.waits) || c.request.ID == "") {
+		return c, judged(Refused, c.said(c.waits))
 	}
-	return m.offer(ctx, c, o, before, out)
+	if c.waits != nil {
+		c.doubts = m.doubts(&c, o.Allow, now)
+	}
+	m.judging()
+	return c, nil
 }
 
-// said prefers the words of Fit, which names what is missing.
-func (c *candidate) said(err error) error {
-	var v *trust.VerifyError
-	if c.missing != nil && errors.As(c.missing, &v) && trust.ReasonOf(err) == v.Reason {
-		return c.missing
+// unvouched is for an answer that no root vouches for, from where anybody may have
+// put it.
+func (m *Manager) unvouched(c *candidate) error {
+	if c.bundle == nil {
+		return &Error{Kind: Failed, Reason: reasonNoTrust, Err: c.missing,
+			Advice: "see the environment in spinecert status; the answer is judged by itself when its trust files are there"}
+	}
+	return &Error{Kind: Refused, Reason: string(trust.UnknownIssuer), Err: c.missing,
+		Advice: m.compare(c.slot.Environment, fmt.Sprintf("add it (spinecert trust add FILE --environment %s) and drop the answer again, or take both with spinecert import", c.slot.Environment))}
+}
+
+// preview judges an answer as the slot would. What ends by itself comes first: the
+// guard is asked again on the day on which it has ended, and may say something else.
+func (m *Manager) preview(slot string, id *pki.Identity, allow []string, now time.Time) error {
+	err := m.c.Keeper.Preview(slot, id, allow, now)
+	if err == nil || WaitsFor(err) {
+		return err
+	}
+	guards := []string{rotate.RuleOlder, rotate.RuleNames, rotate.RuleKeyReuse, rotate.RuleRolledBack}
+	if first := m.c.Keeper.Preview(slot, id, slices.Concat(allow, guards), now); WaitsFor(first) {
+		return first
 	}
 	return err
 }
 
-// offer keeps a candidate beside its request and offers it to the slot.
-func (m *Manager) offer(ctx context.Context, c candidate, o ImportOrder, before *pki.Identity, out Imported) (Imported, error) {
-	if err := m.keep(c.request, c.identity); err != nil {
-		return Imported{}, fmt.Errorf("keep the answer to request %s: %w", c.request.ID, err)
+// doubts says which guard rules will refuse an answer that waits, as far as that
+// can be said before its time.
+func (m *Manager) doubts(c *candidate, allow []string, now time.Time) []string {
+	if from := c.identity.Leaf().NotBefore; now.Before(from) {
+		now = from
 	}
-	err := m.c.Keeper.Offer(ctx, c.slot.Name, c.identity, rotate.Order{Allow: o.Allow, Actor: o.Actor})
-	switch {
-	case err == nil:
-		return m.taken(ctx, c, out)
-	case !isRefusal(err):
-		return out, err
-	case WaitsFor(err) && c.request.ID != "":
-		m.allow(c.request.ID, o.Allow)
-		out, why := m.waits(out, c, err)
-		m.c.Tell(Event{Kind: AnswerKept, Slot: c.slot.Name, Request: c.request.ID, Actor: o.Actor, Err: why})
-		return out, why
-	}
-	// Refused for good. What waited before takes its place again.
-	why := judged(Refused, c.said(err))
-	undo := m.c.dropAnswer(c.request)
-	if before != nil {
-		undo = m.keep(c.request, before)
-	}
-	m.refresh(c.slot.Name)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoPatience)
-	defer cancel()
-	if err := errors.Join(undo, m.offerWaiting(ctx, c.slot.Name, true)); err != nil {
-		return Imported{}, &Error{Kind: Failed, Err: fmt.Errorf("%w; and then: %w", why, err), Advice: pki.Hint(why)}
-	}
-	return Imported{}, why
-}
-
-// undoPatience bounds the way back from an answer that was refused.
-const undoPatience = 10 * time.Second
-
-// keep writes an answer beside its request. Without a request there is no place.
-func (m *Manager) keep(r state.Request, id *pki.Identity) error {
-	if r.ID == "" {
-		return nil
-	}
-	chain := pki.EncodeCertificates(append([]*x509.Certificate{id.Leaf()}, id.Chain()...)...)
-	if err := m.c.Directory.KeepAnswer(r.Slot, r.ID, chain); err != nil {
-		return err
-	}
-	m.refresh(r.Slot)
-	return nil
-}
-
-func (c Config) dropAnswer(r state.Request) error {
-	if r.ID == "" {
-		return nil
-	}
-	return c.Directory.DropAnswer(r.Slot, r.ID)
-}
-
-// taken ends the request of an answer that is in force.
-func (m *Manager) taken(ctx context.Context, c candidate, out Imported) (Imported, error) {
-	out.Outcome = Unchanged
-	if g := m.serving(c.slot.Name); g != nil {
-		out.To, out.Identity = g.Number, g.Identity
-		if out.To != out.From {
-			out.Outcome = InForce
+	var out []string
+	rules := append(slices.Clone(allow), rotate.RuleChain)
+	for {
+		var r *rotate.Refusal
+		err := m.c.Keeper.Preview(c.slot.Name, c.identity, rules, now)
+		if !errors.As(err, &r) || r.Rule == "" || slices.Contains(rules, r.Rule) {
+			return out
 		}
+		out = append(out, Clip(fmt.Sprintf("%v: when its time comes it will be refused for that, unless it is imported with --allow %s", r.Err, r.Rule)))
+		rules = append(rules, r.Rule)
 	}
-	if err := m.settled(ctx, c.slot.Name); err != nil {
-		out.Notes = append(out.Notes, fmt.Sprintf("it is in force, but its request could not be ended, which is tried again at the next start: %v", err))
-	}
-	out.Open = m.others(c)
-	return out, nil
-}
-
-// others are the requests that a slot has besides.
-func (m *Manager) others(c candidate) []state.Request {
-	var out []state.Request
-	for _, r := range m.requestsOf(c.slot.Name) {
-		if r.ID != c.request.ID {
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
-func (m *Manager) describe(c candidate) Imported {
-	out := Imported{Slot: c.slot.Name, Environment: c.slot.Environment, Request: c.request.ID, Identity: c.identity, Where: c.fitted.Where,
-		Notes: c.fitted.Notes, Added: map[string]bool{}, Open: m.others(c)}
-	for _, ca := range c.fitted.Added {
-		out.Added[pki.Fingerprint(ca)] = true
-	}
-	if c.fitted.Judged && c.fitted.Root != nil {
-		out.Root = c.fitted.Root.Subject.String()
-	}
-	if g := m.serving(c.slot.Name); g != nil {
-		out.From, out.To = g.Number, g.Number
-	}
-	return out
-}
-
-// waits says why an answer is not in force yet, and when it is tried again.
-func (m *Manager) waits(out Imported, c candidate, err error) (Imported, error) {
-	out.Outcome = Waits
-	var r *rotate.Refusal
-	var v *trust.VerifyError
-	errors.As(err, &r) // it is one, or it would not wait
-	switch r.Reason {
-	case string(trust.NotYetValid):
-		out.Again = "it comes into force by itself when it is valid"
-		if errors.As(err, &v) && v.Certificate != nil {
-			out.NotBefore = v.Certificate.NotBefore.UTC()
-			out.Again = "it comes into force by itself on " + out.NotBefore.Format(time.RFC3339)
-		}
-	case string(trust.UnknownIssuer):
-		out.Again = fmt.Sprintf("it is tried again when the trust of environment %s changes", c.slot.Environment)
-	case reasonNoTrust:
-		out.Again = fmt.Sprintf("it is tried again when the trust of environment %s is there", c.slot.Environment)
-	default:
-		out.Again = "it is tried again by itself, every few minutes at least"
-	}
-	why := judged(Waiting, c.said(err))
-	return out, why
 }

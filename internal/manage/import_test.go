@@ -219,31 +219,40 @@ func TestNotYetValid(t *testing.T) {
 // not, and a bad one leaves it where it is.
 func TestReplaced(t *testing.T) {
 	d := newDesk(t)
-	deep := d.sub.SubCA(t, testpki.Name("Deep CA"))
 	r := d.ask()
 	end := time.Now().Add(300 * 24 * time.Hour)
-	at := func(ago time.Duration, by *testpki.Authority, opts ...testpki.Option) []byte {
-		return d.answer(by, r, append(opts, testpki.Validity(time.Now().Add(-ago), end))...).CertPEM()
+	at := func(in time.Duration, opts ...testpki.Option) []byte {
+		return d.answer(d.sub, r, append(opts, testpki.Validity(time.Now().Add(in), end))...).CertPEM()
 	}
-	_, err := d.take(ImportOrder{}, at(2*time.Hour, deep))
-	d.no(err, Waiting, "unknown_issuer", "")
-	_, err = d.take(ImportOrder{}, at(3*time.Hour, deep))
+	_, err := d.take(ImportOrder{}, at(2*time.Hour))
+	d.no(err, Waiting, "not_yet_valid", "")
+	_, err = d.take(ImportOrder{}, at(time.Hour))
 	d.no(err, Refused, "older", "waits for request "+r.ID+" already")
 	d.breakDisk(func(op, name string) error {
 		t.Errorf("%s %s for an answer that is refused", op, name)
 		return nil
 	})
-	_, err = d.take(ImportOrder{}, at(time.Hour, d.sub, testpki.DNS("z.thirdparty.nhs.uk")))
+	_, err = d.take(ImportOrder{}, at(3*time.Hour, testpki.DNS("z.thirdparty.nhs.uk")))
 	d.no(err, Refused, "name_mismatch", "")
 	d.breakDisk(nil)
 	if got, err := d.store.Answer("pcs", r.ID); err != nil || !got[0].Equal(mustParse(t, d, r)) {
 		t.Errorf("%v", err)
 	}
-	_, err = d.take(ImportOrder{}, at(time.Minute, deep))
-	d.no(err, Waiting, "unknown_issuer", "")
-	if _, err = d.take(ImportOrder{Allow: []string{"older"}}, at(time.Hour, d.sub)); err != nil || len(d.open()) != 0 {
+	_, err = d.take(ImportOrder{}, at(3*time.Hour))
+	d.no(err, Waiting, "not_yet_valid", "")
+	if _, err = d.take(ImportOrder{Allow: []string{"older"}}, at(-time.Hour)); err != nil || len(d.open()) != 0 {
 		t.Errorf("%v, open %q", err, d.open())
 	}
+	// Of those that no root vouches for the last one stays: nobody knows who chose the dates.
+	r = d.ask()
+	deep := d.sub.SubCA(t, testpki.Name("Deep CA"))
+	var last *testpki.Leaf
+	for _, ago := range []time.Duration{time.Minute, 3 * time.Minute} {
+		last = d.answer(deep, r, testpki.Validity(time.Now().Add(-ago), end))
+		_, err = d.take(ImportOrder{}, last.CertPEM())
+		d.no(err, Waiting, "unknown_issuer", "")
+	}
+	d.keeps(r, last.Cert)
 }
 
 // mustParse returns the leaf that is kept with a request, by way of the manager.

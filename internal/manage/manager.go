@@ -3,7 +3,8 @@ package manage
 import (
 	"cmp"
 	"context"
-	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"io/fs"
 	"slices"
@@ -62,7 +63,15 @@ type Manager struct {
 	open   map[string][]state.Request // by slot, oldest first
 	slotOf map[string]string          // by ID
 	told   map[string]string          // by slot: the cause of PrepareFailed
-	rules  map[string][]string        // by ID of a request: what was allowed for the answer that waits
+	rules  map[string]allowance       // by ID of a request: what was allowed for the answer that waits
+
+	judging func() // in tests: what others do once an answer is judged, before its turn
+}
+
+// allowance is the guard rules that were overridden for one answer, and no other.
+type allowance struct {
+	answer [sha256.Size]byte
+	rules  []string
 }
 
 // reread is how long requests that could not be read are left alone.
@@ -73,7 +82,7 @@ func New(c Config) *Manager {
 	if c.Tell == nil {
 		c.Tell = func(Event) {}
 	}
-	return &Manager{c: c, turns: map[string]chan struct{}{}, told: map[string]string{}, rules: map[string][]string{}}
+	return &Manager{c: c, turns: map[string]chan struct{}{}, told: map[string]string{}, rules: map[string]allowance{}, judging: func() {}}
 }
 
 // turn waits until nobody else changes a slot. It is over with the function that
@@ -166,23 +175,37 @@ func (m *Manager) find(id string) (state.Request, bool) {
 	return state.Request{}, false
 }
 
-// allowed returns the guard rules that are overridden for the answer that waits
-// with a request.
-func (m *Manager) allowed(id string) []string {
+// allowed returns the guard rules that are overridden for this answer to a request.
+func (m *Manager) allowed(id string, answer *pki.Identity) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.rules[id]
+	if a, ok := m.rules[id]; ok && a.answer == digest(answer) {
+		return a.rules
+	}
+	return nil
 }
 
-// allow keeps them; none forgets them.
-func (m *Manager) allow(id string, rules []string) {
+// allow keeps them, and returns what was kept before; none forgets them.
+func (m *Manager) allow(id string, a allowance) (before allowance) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(rules) == 0 {
+	before = m.rules[id]
+	if len(a.rules) == 0 {
 		delete(m.rules, id)
-		return
+	} else {
+		m.rules[id] = a
 	}
-	m.rules[id] = rules
+	return before
+}
+
+// digest is that of the certificates of an identity.
+func digest(id *pki.Identity) (out [sha256.Size]byte) {
+	h := sha256.New()
+	for _, c := range append([]*x509.Certificate{id.Leaf()}, id.Chain()...) {
+		h.Write(c.Raw) // which says itself where it ends
+	}
+	h.Sum(out[:0])
+	return out
 }
 
 // endRequest removes a request with its key. One that is gone is no error.
@@ -193,7 +216,7 @@ func (m *Manager) endRequest(r state.Request, kind EventKind, actor any) error {
 		return err
 	}
 	m.refresh(r.Slot)
-	m.allow(r.ID, nil)
+	m.allow(r.ID, allowance{})
 	if !gone {
 		m.c.Tell(Event{Kind: kind, Slot: r.Slot, Request: r.ID, Actor: actor})
 	}
@@ -236,37 +259,54 @@ func (m *Manager) serving(slot string) *rotate.Generation {
 	return nil
 }
 
-// inForce returns the public key that is in force for a slot, or nil. While it
-// serves nothing, that is what the disk holds: memory will follow it.
-func (m *Manager) inForce(slot string) crypto.PublicKey {
-	if g := m.serving(slot); g != nil {
-		return g.Identity.Leaf().PublicKey
+// endInForce ends the requests whose key the disk has in a generation. What memory
+// serves is not asked: an older copy may have been put in the place of the disk's,
+// and then the request has the only key.
+func (m *Manager) endInForce(slot string) error {
+	var errs []error
+	for _, r := range m.requestsOf(slot) {
+		kept, err := m.generated(r)
+		if kept {
+			err = m.endRequest(r, RequestEnded, nil)
+		}
+		errs = append(errs, err)
 	}
-	r, err := m.c.Directory.Current(slot)
-	if err != nil || r.Number == 0 {
-		return nil
-	}
-	id, err := m.c.Directory.Load(slot, r.Number)
-	if err != nil {
-		return nil
-	}
-	return id.Leaf().PublicKey
+	return errors.Join(errs...)
 }
 
-// endInForce ends the request whose key is in force.
-func (m *Manager) endInForce(slot string) error {
-	requests := m.requestsOf(slot)
-	if len(requests) == 0 {
-		return nil
+// generated reports whether a generation on the disk has the key of a request: the
+// one in force, or, as it may have been rolled back from since, an older one.
+func (m *Manager) generated(request state.Request) (bool, error) {
+	records, err := m.c.Directory.History(request.Slot)
+	if err != nil {
+		return false, err
 	}
-	key := m.inForce(slot)
-	if key == nil {
-		return nil
-	}
-	for _, r := range requests {
-		if r.ID == pki.RequestID(key) {
-			return m.endRequest(r, RequestEnded, nil)
+	for i, r := range records {
+		if request.Answered.IsZero() && i > 0 {
+			break // nothing was made of it, but where a backup brought it back
+		}
+		id, err := m.c.Directory.Load(request.Slot, r.Number)
+		if err == nil && pki.RequestID(id.Leaf().PublicKey) == request.ID {
+			return true, nil
 		}
 	}
-	return nil
+	return false, nil
+}
+
+// held reports whether an answer came before its slot was rolled back: then it
+// waits until the hold ends, as files do that were there.
+func (m *Manager) held(r state.Request) bool {
+	g := m.serving(r.Slot)
+	return g != nil && g.Held && r.Answered.Before(g.Since)
+}
+
+// Rollback puts an older generation of a slot in force again, see
+// [rotate.Keeper.Rollback], while nothing else changes the slot.
+func (m *Manager) Rollback(ctx context.Context, slot string, to uint64, actor any) error {
+	end, err := m.turn(ctx, slot)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return m.c.Keeper.Rollback(ctx, slot, to, rotate.Order{Actor: actor})
 }

@@ -24,7 +24,7 @@ func (m *Manager) answersOf(slot string) ([]waiting, error) {
 	var out []waiting
 	var errs []error
 	for _, r := range m.requestsOf(slot) {
-		if r.Answered.IsZero() {
+		if r.Answered.IsZero() || m.held(r) {
 			continue
 		}
 		id, err := m.kept(r)
@@ -58,23 +58,17 @@ func (m *Manager) kept(r state.Request) (*pki.Identity, error) {
 }
 
 // offerWaiting offers the answer that waits for a slot: of several the newest that
-// can be in force now, else the newest. Those that are refused for good are
+// can be in force now, else the newest that a root vouches for, else the newest. Those that are refused for good are
 // dropped. Without any, and if withdraw is set, what was offered is withdrawn. The
 // caller has the turn of the slot.
 func (m *Manager) offerWaiting(ctx context.Context, slot string, withdraw bool) error {
 	answers, err := m.answersOf(slot)
 	errs := []error{err}
 	for len(answers) > 0 {
-		best := 0
-		for i := range answers {
-			if m.c.Keeper.Preview(slot, answers[i].identity, m.allowed(answers[i].request.ID), time.Now()) == nil {
-				best = i
-				break
-			}
-		}
+		best := m.best(slot, answers)
 		w := answers[best]
 		answers = slices.Delete(answers, best, best+1)
-		err := m.c.Keeper.Offer(ctx, slot, w.identity, rotate.Order{Allow: m.allowed(w.request.ID)})
+		err := m.c.Keeper.Offer(ctx, slot, w.identity, rotate.Order{Allow: m.allowed(w.request.ID, w.identity)})
 		switch {
 		case err == nil:
 			return errors.Join(append(errs, m.settled(ctx, slot))...)
@@ -90,6 +84,23 @@ func (m *Manager) offerWaiting(ctx context.Context, slot string, withdraw bool) 
 		errs = append(errs, m.withdraw(ctx, slot))
 	}
 	return errors.Join(errs...)
+}
+
+// best is the place of the one to offer. Anybody can sign a certificate for the key
+// of a request, and choose its dates: it must not stand before one that is genuine.
+func (m *Manager) best(slot string, answers []waiting) int {
+	s, _ := m.c.Configuration().Slot(slot)
+	bundle, now := m.bundleOf(s.Environment), time.Now()
+	best, found := 0, false
+	for i, w := range answers {
+		if m.c.Keeper.Preview(slot, w.identity, m.allowed(w.request.ID, w.identity), now) == nil {
+			return i
+		}
+		if !found && vouched(w.identity, bundle, now) {
+			best, found = i, true
+		}
+	}
+	return best
 }
 
 func isRefusal(err error) bool {
@@ -110,7 +121,7 @@ func (m *Manager) withdraw(ctx context.Context, slot string) error {
 func (m *Manager) drop(r state.Request, why error) error {
 	err := m.c.Directory.DropAnswer(r.Slot, r.ID)
 	m.refresh(r.Slot)
-	m.allow(r.ID, nil)
+	m.allow(r.ID, allowance{})
 	if err == nil {
 		m.c.Tell(Event{Kind: AnswerDropped, Slot: r.Slot, Request: r.ID, Err: why})
 	}

@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -119,7 +120,9 @@ func (m *Manager) halfway(slot config.Slot, r rotate.Record) time.Time {
 // counts is what the slot serves; while that is nothing, what the disk holds.
 func (m *Manager) current(slot config.Slot) (r rotate.Record, ever bool) {
 	if g := m.serving(slot.Name); g != nil {
-		return rotate.Record{Number: g.Number, Environment: slot.Environment, Origin: g.Origin, Of: g.Of, Held: g.Held, Since: g.Since, NotAfter: g.NotAfter}, true
+		r := rotate.Record{Number: g.Number, Environment: slot.Environment, Origin: g.Origin, Of: g.Of, Held: g.Held, Since: g.Since, NotAfter: g.NotAfter}
+		_, _ = hex.Decode(r.Digest[:], []byte(g.Digest())) // it is hex of that length
+		return r, true
 	}
 	r, err := m.c.Directory.Current(slot.Name)
 	if err == nil && r.Number == 0 {

@@ -109,20 +109,26 @@ func requestFor(slot config.Slot, o Order) (state.Request, error) {
 
 // generate makes a key, unless ctx ends first.
 func generate(ctx context.Context, kind pki.KeyKind) (crypto.Signer, error) {
+	return within(ctx, func() (crypto.Signer, error) { return pki.GenerateKey(kind) })
+}
+
+// within does something that takes no context, and waits for it no longer than ctx.
+func within[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	type result struct {
-		key crypto.Signer
+		out T
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		key, err := pki.GenerateKey(kind)
-		done <- result{key, err}
+		out, err := do()
+		done <- result{out, err}
 	}()
 	select {
 	case r := <-done:
-		return r.key, r.err
+		return r.out, r.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		var none T
+		return none, ctx.Err()
 	}
 }
 
@@ -182,8 +188,8 @@ func (m *Manager) Cancel(ctx context.Context, id string, actor any) (state.Reque
 	if err := m.endRequest(r, RequestCancelled, actor); err != nil {
 		return r, fmt.Errorf("cancel request %s: %w", id, err)
 	}
-	if r.Answered.IsZero() || m.c.Keeper == nil {
-		return r, nil
+	if s, err := m.managed(r.Slot); err != nil || r.Answered.IsZero() || m.c.Keeper == nil || m.c.Keeper.Slot(s.Name) == nil {
+		return r, nil //nolint:nilerr // a slot that is gone, or reads files, was offered nothing
 	}
 	// It may be what is offered to the slot: another one takes its place, or nothing.
 	return r, m.offerWaiting(context.WithoutCancel(ctx), r.Slot, true)

@@ -133,7 +133,7 @@ func (m *Manager) noRequest(answer *enrol.Answer) error {
 	var found, looked []string
 	for _, p := range answer.Certificates {
 		c := p.Certificate
-		found = append(found, fmt.Sprintf("%q (public key sha256 %s) in %s", c.Subject.String(), pki.KeyFingerprint(c.PublicKey), p.Where))
+		found = append(found, fmt.Sprintf("%s (public key sha256 %s) in %s", named(c.Subject), pki.KeyFingerprint(c.PublicKey), clip(p.Where, maxName)))
 	}
 	for _, r := range requests {
 		looked = append(looked, requestName(r))
@@ -178,7 +178,7 @@ func (m *Manager) noCertificate(answer *enrol.Answer) error {
 			advice = "this is the request itself: send it, and import what comes back"
 		}
 	}
-	return refused(string(trust.NoCertificate), advice, "there is no certificate in %s", some(answer.Looked))
+	return refused(string(trust.NoCertificate), advice, "there is no certificate in %s", clip(some(answer.Looked), maxMessage/2))
 }
 
 // some joins the first few.

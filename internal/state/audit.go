@@ -6,6 +6,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/spinecert/spinecert/internal/durable"
 )
 
 // AuditName is the name of the audit file in a state directory.
@@ -45,7 +47,13 @@ func (d *Directory) Audit(l AuditLine) error {
 	if err != nil {
 		return fail("write audit file", d.abs(AuditName), err)
 	}
-	_, err = f.Write(append(data, '\n'))
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() { // what a pipe takes is not kept
+		err = durable.ErrNotRegular
+	}
+	if err == nil {
+		_, err = f.Write(append(data, '\n'))
+	}
 	if err == nil {
 		err = f.Sync()
 	}

@@ -13,7 +13,7 @@
 //	slots/<slot>/generations/<n>/{cert,chain,fullchain,key}.pem, generation.json
 //	slots/<slot>/requests/<id>/key.pem, request.csr, request.json[, answer.pem]
 //	trust.d/<environment>/<sha256>.pem
-//	inbox/, inbox/done/, inbox/rejected/    2770, as others write there
+//	inbox/, inbox/done/, inbox/rejected/    3770, as others write there
 //	.lock
 //
 // Every change is one rename of something that was fsynced before, followed by an

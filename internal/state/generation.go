@@ -189,10 +189,15 @@ func blocks(data []byte) ([][]byte, error) {
 	return out, nil
 }
 
+// MaxNumber is the greatest number of a generation. Who reads JSON need not keep
+// greater ones exactly (RFC 8259, Section 6), and above a uint64 they begin anew.
+// What has a greater one is no generation.
+const MaxNumber = 1 << 53
+
 // parseNumber reads the name of a generation's directory.
 func parseNumber(name string) (uint64, bool) {
 	n, err := strconv.ParseUint(name, 10, 64)
-	return n, err == nil && n > 0 && formatNumber(n) == name
+	return n, err == nil && n > 0 && n <= MaxNumber && formatNumber(n) == name
 }
 
 func formatNumber(n uint64) string { return strconv.FormatUint(n, 10) }

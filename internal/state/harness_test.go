@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		os.Exit(crashChild())
 	case os.Getenv(envOwner) != "":
 		os.Exit(ownerChild())
+	case os.Getenv(envWay) != "":
+		os.Exit(wayChild())
 	}
 	os.Exit(m.Run())
 }
@@ -159,7 +161,7 @@ func checkModes(dir string) error {
 		name, _ := filepath.Rel(dir, path)
 		switch {
 		case name == "inbox" || filepath.Dir(name) == "inbox":
-			want = fs.ModeDir | fs.ModeSetgid | 0o770
+			want = fs.ModeDir | fs.ModeSetgid | fs.ModeSticky | 0o770
 		case e.IsDir():
 			want = fs.ModeDir | 0o700
 		case e.Type() == fs.ModeSymlink:

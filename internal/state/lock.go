@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/spinecert/spinecert/internal/durable"
 )
+
+// lockAttempts bounds how often a lock file that is replaced is tried again.
+const lockAttempts = 100
 
 // inboxGroup may drop answers into the inbox.
 const inboxGroup = "spinecert"
@@ -36,15 +40,18 @@ func (e *HeldError) Hint() string {
 	return "stop that one first, or give this one a state.directory of its own"
 }
 
-// Lock makes the state directory, mode 0700, if it is not there, and takes its
-// lock: whoever holds it is the one writer. It is released by Close, and when the
+// Lock makes the state directory, if it is not there, and takes its lock: whoever
+// holds it is the one writer. It is released by Close, and when the
 // process ends, however it ends. The error is a *HeldError when another process has
-// it. A directory that others than its owner may write is refused.
+// it. A directory that others than its owner may write is refused. One that is made
+// has mode 0710 for the group spinecert, so that its members reach the inbox, or
+// 0700 where there is no such group or it may not be given.
 //
 // Then the layout is made and what a crash left behind is removed. If the disk does
 // not allow that, Lock succeeds nevertheless, and [Directory.Trouble] says why.
 func Lock(dir string, o Options) (*Directory, error) {
-	if err := makeAll(o.Disk, dir); err != nil {
+	group := groupID(cmp.Or(o.inbox, inboxGroup))
+	if err := makeAll(o.Disk, dir, group); err != nil {
 		return nil, &failure{doing: "make state directory", path: dir, err: err, hint: "make it, mode 0700, and give it to the user that the daemon runs as"}
 	}
 	d, err := Open(dir)
@@ -58,48 +65,81 @@ func Lock(dir string, o Options) (*Directory, error) {
 			"its mode %#o lets others write it", info.Mode().Perm())
 	}
 	if err == nil {
-		d.lock, err = takeLock(o.Disk, dir)
+		err = d.takeLock()
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.root.Close())
 	}
-	d.trouble = errors.Join(d.layout(), d.sweep())
+	d.trouble = errors.Join(d.layout(group), d.sweep())
 	return d, nil
 }
 
-// makeAll makes a directory and those above it.
-func makeAll(disk durable.Disk, dir string) error {
+// makeAll makes a directory and those above it. The group that drops answers into
+// the inbox gets through them.
+func makeAll(disk durable.Disk, dir string, group int) error {
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return nil
 	}
 	if above := filepath.Dir(filepath.Clean(dir)); above != filepath.Clean(dir) {
-		if err := makeAll(disk, above); err != nil {
+		if err := makeAll(disk, above, group); err != nil {
 			return err
 		}
 	}
-	return disk.MakeDir(dir)
+	return disk.MakeEntrance(dir, group)
 }
 
-// takeLock opens the lock file and locks it.
-func takeLock(disk durable.Disk, dir string) (*os.File, error) {
-	path := filepath.Join(dir, lockName)
-	f, err := openLock(disk, path)
-	if err != nil {
-		return nil, fail("open lock", path, err)
-	}
-	if err := flock(f); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = &HeldError{Dir: dir, PID: holder(f)}
-		} else {
-			err = fail("lock state directory", dir, err)
+// takeLock opens the lock file and locks it. One that was replaced before it was
+// locked locks nobody out, so that the next is tried.
+func (d *Directory) takeLock() error {
+	path := d.abs(lockName)
+	for range lockAttempts {
+		f, err := openLock(d.disk, path)
+		if err != nil {
+			return fail("open lock", path, err)
 		}
-		return nil, errors.Join(err, f.Close())
+		if err := d.lockFile(f); err != nil {
+			return errors.Join(err, f.Close())
+		}
+		if d.lock != nil {
+			return nil
+		}
+		if err := f.Close(); err != nil {
+			return fail("lock state directory", d.path, err)
+		}
 	}
+	return failf("lock state directory", d.path, fmt.Sprintf("find out what replaces %q", path), "its lock is replaced again and again")
+}
+
+// lockFile locks an open file, and makes it d.lock if it is still the lock file.
+func (d *Directory) lockFile(f *os.File) error {
+	err := flock(f)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return &HeldError{Dir: d.path, PID: holder(f)}
+	}
+	if err != nil {
+		return fail("lock state directory", d.path, err)
+	}
+	if !d.isLock(f) {
+		return nil
+	}
+	d.lock = f
 	// A full disk must not keep the daemon from starting: the lock holds without the pid.
-	if ask(disk, "write") == nil && f.Truncate(0) == nil {
+	if ask(d.disk, "write") == nil && f.Truncate(0) == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
-	return f, nil
+	return nil
+}
+
+// isLock reports whether a file is the one at the path of the lock, which others
+// would lock.
+func (d *Directory) isLock(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	is, ok := info.Sys().(*syscall.Stat_t)
+	there, err := d.lstat(lockName)
+	return ok && err == nil && there.Dev == is.Dev && there.Ino == is.Ino
 }
 
 // openLock opens the lock file, and makes it. On a file system that went read-only
@@ -141,12 +181,35 @@ func flock(f *os.File) error {
 	}
 }
 
+// Holder returns the process that says in the lock file of a state directory that
+// it has the lock, or 0. Whether it has it, only [Lock] finds out. Nothing but
+// digits is read, and nobody is waited for: whoever asks may be root, and the
+// directory somebody else's.
+func Holder(dir string) int {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > maxHolder {
+		return 0
+	}
+	return holder(f)
+}
+
+// maxHolder bounds what is in a lock file.
+const maxHolder = 32
+
 // holder reads who has the lock. It is a courtesy; the lock is what counts.
 func holder(f *os.File) int {
-	line := make([]byte, 32)
+	line := make([]byte, maxHolder)
 	n, _ := f.ReadAt(line, 0)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(line[:n])))
-	if err != nil || pid < 0 {
+	text := strings.TrimSuffix(string(line[:n]), "\n")
+	if strings.ContainsFunc(text, func(r rune) bool { return r < '0' || r > '9' }) {
+		return 0
+	}
+	pid, err := strconv.Atoi(text)
+	if err != nil {
 		return 0
 	}
 	return pid
@@ -161,21 +224,20 @@ func ask(disk durable.Disk, op string) error {
 }
 
 // layout makes the directories that are always there.
-func (d *Directory) layout() error {
+func (d *Directory) layout(group int) error {
 	var errs []error
 	for _, name := range []string{slotsName, trustName} {
 		errs = append(errs, fail("make directory", d.abs(name), d.disk.MakeDir(d.abs(name))))
 	}
-	group := inboxOwner()
 	for _, name := range []string{inboxName, inboxName + "/done", inboxName + "/rejected"} {
 		errs = append(errs, fail("make directory", d.abs(name), d.disk.MakeShared(d.path, name, group)))
 	}
 	return errors.Join(errs...)
 }
 
-// inboxOwner is the group of the inbox, or -1 for our own.
-func inboxOwner() int {
-	group, err := user.LookupGroup(inboxGroup)
+// groupID is the number of a group, or -1 if there is none of that name.
+func groupID(name string) int {
+	group, err := user.LookupGroup(name)
 	if err != nil {
 		return -1
 	}

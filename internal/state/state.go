@@ -27,6 +27,8 @@ const (
 // Options change how the state directory is written.
 type Options struct {
 	Disk durable.Disk // makes the changes
+
+	inbox string // in tests: a group in the place of inboxGroup
 }
 
 // Directory is a state directory, made by [Lock] or [Open].
@@ -55,18 +57,11 @@ func Open(dir string) (*Directory, error) {
 // openRoot opens the directory itself. The path to it is the operator's: links in
 // it are followed.
 func openRoot(dir string) (*os.File, error) {
-	root, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	info, err := root.Stat()
-	if err == nil && !info.IsDir() {
+	root, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0) // of a pipe nobody waits for the other end
+	if errors.Is(err, syscall.ENOTDIR) {
 		err = durable.ErrNotDirectory
 	}
-	if err != nil {
-		return nil, errors.Join(err, root.Close())
-	}
-	return root, nil
+	return root, err
 }
 
 // Close releases the lock, if it is held. Nothing can be done with d after that.
@@ -117,6 +112,10 @@ func (d *Directory) begin(name string) (end func(), err error) {
 	// Another directory in its place is not locked by us.
 	if there, err := os.Stat(d.path); err != nil || !os.SameFile(held, there) {
 		return nil, failf("change state directory", d.path, "put the directory back, or restart the daemon", "was moved away while it was in use")
+	}
+	if !d.isLock(d.lock) {
+		return nil, failf("change state directory", d.path, "restart the daemon, which takes the lock anew; put nothing over a state directory that is in use",
+			"its lock %q was removed or replaced while it was in use", lockName)
 	}
 	return d.hold(name), nil
 }

@@ -233,6 +233,9 @@ func (d *Directory) Commit(slot string, r rotate.Record, id *pki.Identity, keep 
 		return fmt.Errorf("write generation of slot %q: there is nothing to keep", slot)
 	case r.Number == 0 || id == nil:
 		return fmt.Errorf("write generation of slot %q: number and identity are needed", slot)
+	case r.Number > MaxNumber:
+		return failf("write generation", d.abs(generationPath(slot, r.Number)), "look for a directory of generations with a number that none ever had, and move it out of the state directory",
+			"numbers end at %d", uint64(MaxNumber))
 	}
 	end, err := d.beginSlot(slot)
 	if err != nil {

@@ -3,11 +3,16 @@ package state
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"regexp"
 	"strings"
 
+	"github.com/spinecert/spinecert/internal/durable"
 	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/trust"
 )
 
 const trustSuffix = ".pem"
@@ -28,6 +33,27 @@ func (d *Directory) TrustFiles(environment string) ([]string, error) {
 		}
 	}
 	return out, err
+}
+
+// TrustData reads the files of the CA certificates that were added to an
+// environment, each with its path as its name, in the order of names. What is no
+// regular file by the time it is opened is none of them; of those that cannot be
+// read the error says why each.
+func (d *Directory) TrustData(environment string) ([]trust.Source, error) {
+	files, err := d.TrustFiles(environment)
+	errs := []error{err}
+	var out []trust.Source
+	for _, path := range files {
+		data, err := d.readFile(join(trustName, environment, filepath.Base(path)))
+		switch {
+		case err == nil:
+			out = append(out, trust.Source{Name: path, Data: data})
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errSymlink) || errors.Is(err, durable.ErrNotRegular): // it is not there any more
+		default:
+			errs = append(errs, fail("read certificate", path, err))
+		}
+	}
+	return out, errors.Join(errs...)
 }
 
 // AddTrust keeps a CA certificate for an environment, and returns its file. It is

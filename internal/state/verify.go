@@ -30,7 +30,8 @@ const (
 const (
 	dirPermissions   = 0o700
 	filePermissions  = uint32(fileMode)
-	inboxPermissions = 0o2770
+	inboxPermissions = 0o3770
+	olderInbox       = 0o2770 // of earlier versions; Lock makes it sticky where it may
 	anyPermissions   = 0o7777
 	othersMayWrite   = 0o022
 )
@@ -142,7 +143,7 @@ func (v *verifier) inbox() {
 			v.find(name, CodeMissing, "is missing", "the daemon makes it when it starts")
 			continue
 		}
-		v.entry(name, unix.S_IFDIR, inboxPermissions)
+		v.entry(name, unix.S_IFDIR, inboxPermissions, olderInbox)
 	}
 }
 
@@ -185,8 +186,8 @@ func (v *verifier) odd(name string) {
 }
 
 // entry looks at kind, owner and mode of something that may be there, and reports
-// whether it is, and of this kind.
-func (v *verifier) entry(name string, kind, mode uint32) bool {
+// whether it is, and of this kind. Other modes may do as well.
+func (v *verifier) entry(name string, kind, mode uint32, also ...uint32) bool {
 	st, err := v.d.lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -206,7 +207,7 @@ func (v *verifier) entry(name string, kind, mode uint32) bool {
 	if st.Uid != v.owner {
 		v.find(name, CodeOwner, fmt.Sprintf("belongs to user %d, the state directory to %d", st.Uid, v.owner), fmt.Sprintf("chown --reference=%q %q", v.d.path, path))
 	}
-	if got := st.Mode & anyPermissions; got != mode {
+	if got := st.Mode & anyPermissions; got != mode && !slices.Contains(also, got) {
 		v.find(name, CodeMode, fmt.Sprintf("its mode is %#o, want %#o", got, mode), modeHint(name, path, mode))
 	}
 	return true
