@@ -142,10 +142,7 @@ func (s *Slot) keep(store Store, keep int, r Record, id *pki.Identity) error {
 func (s *Slot) highest(store Store) uint64 {
 	s.storing.Lock()
 	defer s.storing.Unlock()
-	was, err := store.Current(s.name)
-	if err != nil {
-		return 0
-	}
+	was, _ := store.Current(s.name) // Highest is there with an error as well
 	return was.Highest
 }
 

@@ -319,25 +319,6 @@ func TestNotAFile(t *testing.T) {
 	})
 }
 
-func TestSize(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBox(t)
-		for name, size := range map[string]int64{"gigabyte": 1 << 30, "over": maxFile + 1, "most": maxFile, "text": maxText, "long": maxText + 1} {
-			b.drop(t, name, map[string]string{"most": "\x30\x84"}[name])
-			if err := os.Truncate(filepath.Join(b.dir, name), size); err != nil {
-				t.Fatal(err)
-			}
-		}
-		b.Look(t.Context())
-		b.took(t, "most", "text")
-		b.want(t, "done", "most", "text")
-		b.want(t, "rejected", "gigabyte", "gigabyte.reason", "long", "long.reason", "over", "over.reason")
-		if text := b.read(t, "rejected/long.reason"); !strings.Contains(text, "larger than 256 KiB and not DER") || !strings.Contains(text, "spinecert import") {
-			t.Errorf("reason %q", text)
-		}
-	})
-}
-
 // Everything is served in turn, and what waits does not keep others waiting.
 func TestTenThousandFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,7 +3,6 @@ package manage
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"fmt"
 	"strings"
 
 	"github.com/spinecert/spinecert/internal/enrol"
@@ -31,7 +30,7 @@ func clip(s string, limit int) string {
 }
 
 // named quotes a name of a certificate for a message.
-func named(n pkix.Name) string { return fmt.Sprintf("%q", clip(n.String(), maxName)) }
+func named(n pkix.Name) string { return pki.QuoteName(n) }
 
 // tooLarge refuses certificates before anything is done with them that costs time.
 func tooLarge(answer *enrol.Answer) error {

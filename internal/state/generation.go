@@ -66,6 +66,7 @@ type generation struct {
 	Digest      sum           `json:"digest"`
 	Source      sum           `json:"source"`
 	Left        sum           `json:"left"`
+	LeftLeaf    sum           `json:"left_leaf"` // "" in those of earlier versions
 	Since       time.Time     `json:"since"`
 	NotBefore   time.Time     `json:"not_before"` // of the leaf
 	NotAfter    time.Time     `json:"not_after"`  // the earliest of leaf and chain
@@ -81,7 +82,7 @@ func describe(slot string, r rotate.Record, certs []*x509.Certificate) generatio
 	names, _ := pki.Names(leaf)
 	g := generation{
 		Schema: schema, Number: r.Number, Slot: slot, Environment: r.Environment, Origin: r.Origin, Of: r.Of, Held: r.Held,
-		Digest: r.Digest, Source: r.Source, Left: r.Left, Since: r.Since.UTC().Round(0),
+		Digest: r.Digest, Source: r.Source, Left: r.Left, LeftLeaf: r.LeftLeaf, Since: r.Since.UTC().Round(0),
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 		Names: append([]string{}, names...), Serial: leaf.SerialNumber.Text(16), SHA256: pki.Fingerprint(leaf), KeySHA256: pki.KeyFingerprint(leaf.PublicKey),
 	}
@@ -96,7 +97,7 @@ func describe(slot string, r rotate.Record, certs []*x509.Certificate) generatio
 // record is what rotate knows of a generation.
 func (g generation) record() rotate.Record {
 	return rotate.Record{Number: g.Number, Environment: g.Environment, Origin: g.Origin, Of: g.Of, Held: g.Held,
-		Digest: g.Digest, Source: g.Source, Left: g.Left, Since: g.Since, NotAfter: g.NotAfter}
+		Digest: g.Digest, Source: g.Source, Left: g.Left, LeftLeaf: g.LeftLeaf, Since: g.Since, NotAfter: g.NotAfter}
 }
 
 // encodeJSON returns a file that people may read, too.

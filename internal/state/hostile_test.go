@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/spinecert/spinecert/internal/durable"
 	"github.com/spinecert/spinecert/internal/testpki"
 	"github.com/spinecert/spinecert/pki"
 )
@@ -293,6 +294,17 @@ func TestTrustDataWhileItChanges(t *testing.T) {
 		if all, err := d.TrustData("live"); err != nil || len(all) > 1 {
 			t.Fatalf("%v, %v", all, err)
 		}
+	}
+}
+
+// TestOpenAPipe: nobody waits for the other end.
+func TestOpenAPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path); !errors.Is(err, durable.ErrNotDirectory) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -31,7 +31,7 @@ func TestCommitAndReadBack(t *testing.T) {
 		number := uint64(i + 1)
 		id := identityOf(t, leaf)
 		r := recordOf(id, number)
-		r.Origin, r.Of, r.Held, r.Left = rotate.FromRollback, 7, true, [32]byte{9}
+		r.Origin, r.Of, r.Held, r.Left, r.LeftLeaf = rotate.FromRollback, 7, true, [32]byte{9}, [32]byte{8}
 		if err := d.Commit(testSlot, r, id, 5); err != nil {
 			t.Fatal(err)
 		}
