@@ -274,18 +274,28 @@ func (m *Manager) endInForce(slot string) error {
 	return errors.Join(errs...)
 }
 
-// generated reports whether a generation on the disk has the key of a request: the
-// one in force, or, as it may have been rolled back from since, an older one.
+// generated reports whether the disk has the key of a request in force, or had it
+// until it was rolled back from. Other generations do not count: one that a crash
+// left behind was never in force.
 func (m *Manager) generated(request state.Request) (bool, error) {
-	records, err := m.c.Directory.History(request.Slot)
-	if err != nil {
-		return false, err
+	current, err := m.c.Directory.Current(request.Slot)
+	if err != nil || current.Number == 0 {
+		return false, nil //nolint:nilerr // then nothing is known to be in force: the request stays
 	}
-	for i, r := range records {
-		if request.Answered.IsZero() && i > 0 {
-			break // nothing was made of it, but where a backup brought it back
+	numbers := []uint64{current.Number}
+	if current.Held {
+		records, err := m.c.Directory.History(request.Slot)
+		if err != nil {
+			return false, err
 		}
-		id, err := m.c.Directory.Load(request.Slot, r.Number)
+		for _, r := range records {
+			if r.Digest == current.Left && r.Number < current.Number {
+				numbers = append(numbers, r.Number)
+			}
+		}
+	}
+	for _, number := range numbers {
+		id, err := m.c.Directory.Load(request.Slot, number)
 		if err == nil && pki.RequestID(id.Leaf().PublicKey) == request.ID {
 			return true, nil
 		}
