@@ -147,7 +147,7 @@ func BenchmarkDaemon(b *testing.B) {
 	b.Run("scrape", func(b *testing.B) {
 		web := d.webServer().Handler
 		processorTime(b, func() {
-			r, w := httptest.NewRequest("GET", "http://localhost/metrics", nil), &counted{header: http.Header{}}
+			r, w := httptest.NewRequest(http.MethodGet, "http://localhost/metrics", nil), &counted{header: http.Header{}}
 			r.Header.Set("Accept", "text/plain;version=1.0.0;escaping=allow-utf-8") // as Prometheus 3 does
 			if web.ServeHTTP(w, r); w.bytes < 100*manySlots {
 				b.Fatalf("%d bytes", w.bytes)

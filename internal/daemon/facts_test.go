@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
@@ -33,7 +34,7 @@ func TestFactsAreOneScrape(t *testing.T) {
 	}
 	for range 2 { // the second time with roots from memory
 		w := httptest.NewRecorder()
-		d.webServer().Handler.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/metrics", nil))
+		d.webServer().Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/metrics", nil))
 		body, _ := io.ReadAll(w.Body)
 		for _, series := range []string{
 			`spinecert_slot_ready{slot="slot-1"} 1`,

@@ -297,9 +297,9 @@ func TestChangedWhileJudged(t *testing.T) {
 		}
 	}
 	leaf := d.answer(deep, r)
-	done, err := d.take(ImportOrder{JudgedOnly: true}, leaf.CertPEM())
+	_, err := d.take(ImportOrder{JudgedOnly: true}, leaf.CertPEM())
 	d.no(err, Refused, "unknown_issuer", "") // before anything can change
-	done, err = d.take(ImportOrder{}, leaf.CertPEM())
+	done, err := d.take(ImportOrder{}, leaf.CertPEM())
 	d.must(err)
 	if done.Outcome != InForce || times != 2 {
 		t.Errorf("judged %d times: %+v", times, done)

@@ -189,7 +189,7 @@ func (m *Manager) Cancel(ctx context.Context, id string, actor any) (state.Reque
 		return r, fmt.Errorf("cancel request %s: %w", id, err)
 	}
 	if s, err := m.managed(r.Slot); err != nil || r.Answered.IsZero() || m.c.Keeper == nil || m.c.Keeper.Slot(s.Name) == nil {
-		return r, nil //nolint:nilerr // a slot that is gone, or reads files, was offered nothing
+		return r, nil // a slot that is gone, or reads files, was offered nothing
 	}
 	// It may be what is offered to the slot: another one takes its place, or nothing.
 	return r, m.offerWaiting(context.WithoutCancel(ctx), r.Slot, true)
