@@ -280,7 +280,7 @@ func (d *Directory) sweepDir(dir string) error {
 	}
 	errs := []error{err}
 	for _, name := range names {
-		if !hidden(name) || dir == "." && !ownTemporary(name) {
+		if !madeHere(name) || dir == "." && !ownTemporary(name) {
 			continue
 		}
 		path := d.abs(dir, name)
@@ -291,6 +291,17 @@ func (d *Directory) sweepDir(dir string) error {
 		errs = append(errs, fail("remove temporary", path, err))
 	}
 	return errors.Join(errs...)
+}
+
+// madeHere tells the temporaries of package durable from what a person put aside
+// under a hidden name: they end in a dot and 26 digits of base32.
+func madeHere(name string) bool {
+	const random = 26
+	i := strings.LastIndexByte(name, '.')
+	if !hidden(name) || i < 1 || len(name)-i-1 != random {
+		return false
+	}
+	return strings.Trim(name[i+1:], "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
 // ownTemporary tells temporaries in the state directory itself, where others may

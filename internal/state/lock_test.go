@@ -173,14 +173,16 @@ func TestLockSweeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := filepath.Join(dir, "slots", testSlot)
-	for _, name := range []string{base + "/.current.X", base + "/generations/.2.X", base + "/requests/.ab.X", dir + "/trust.d/live/.ca.X", dir + "/.inbox.X", dir + "/slots/.pcs.X"} {
+	for _, name := range []string{base + "/.current.ABCDEFGHIJKLMNOPQRSTUVWX27", base + "/generations/.2.ABCDEFGHIJKLMNOPQRSTUVWX27", base + "/requests/.ab.ABCDEFGHIJKLMNOPQRSTUVWX27", dir + "/trust.d/live/.ca.ABCDEFGHIJKLMNOPQRSTUVWX27", dir + "/.inbox.ABCDEFGHIJKLMNOPQRSTUVWX27", dir + "/slots/.pcs.ABCDEFGHIJKLMNOPQRSTUVWX27"} {
 		testpki.WriteFile(t, filepath.Join(name, "key.pem"), nil, 0o600)
 	}
-	if err := os.Symlink(base+"/generations/1", base+"/.current.Y"); err != nil {
+	if err := os.Symlink(base+"/generations/1", base+"/.current.ABCDEFGHIJKLMNOPQRSTUVWXYZ"); err != nil {
 		t.Fatal(err)
 	}
 	// Those of others stay: the directory may be a home, and the inbox is shared.
 	kept := []string{dir + "/.bash_history", dir + "/inbox/.answer.swp"}
+	aside := []string{dir + "/slots/.pcs-before-the-restore", base + "/generations/.1.kept-aside"} // by a person, with a key perhaps
+	kept = append(kept, aside...)
 	for _, name := range kept {
 		testpki.WriteFile(t, name, nil, 0o600)
 	}
