@@ -172,7 +172,8 @@ func (b *Bundle) SubCAs() []*x509.Certificate { return b.subCAs }
 // Certificates returns roots, then subCAs.
 func (b *Bundle) Certificates() []*x509.Certificate { return slices.Concat(b.roots, b.subCAs) }
 
-func (b *Bundle) holds(c *x509.Certificate) bool {
+// Holds reports whether c is one of its certificates.
+func (b *Bundle) Holds(c *x509.Certificate) bool {
 	return contains(b.roots, c) || contains(b.subCAs, c)
 }
 

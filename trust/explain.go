@@ -23,7 +23,7 @@ func (s *State) explain(presented []*x509.Certificate, r Request, cause error) e
 		w.pool = append(w.pool, candidate{c, true})
 	}
 	for _, c := range presented[1:] {
-		if !s.config.Bundle.holds(c) {
+		if !s.config.Bundle.Holds(c) {
 			w.pool = append(w.pool, candidate{c, false})
 		}
 	}

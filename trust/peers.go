@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -21,7 +22,8 @@ type Peers struct {
 
 // Names accepts a peer whose certificate carries one of these names, compared
 // exactly but for case and a trailing dot. A wildcard in a certificate matches
-// nothing: the NHS PKI issues none (SPINE.md, 4).
+// nothing: the NHS PKI issues none (SPINE.md, 4). Nor does an IP address, which is
+// no DNS name, wherever the certificate has it.
 func Names(names ...string) Peers {
 	p := Peers{}
 	for _, n := range names {
@@ -77,11 +79,16 @@ func (p Peers) match(leaf *x509.Certificate, purpose Purpose, fromCN bool) (stri
 		return names[0], source, nil
 	}
 	for _, n := range names {
-		if _, found := slices.BinarySearch(p.names, n); found && !strings.Contains(n, "*") {
+		if _, found := slices.BinarySearch(p.names, n); found && !strings.Contains(n, "*") && !isAddress(n) {
 			return n, source, nil
 		}
 	}
 	return "", pki.NameNone, p.mismatch(leaf, purpose, names, source)
+}
+
+func isAddress(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil
 }
 
 func (p Peers) mismatch(leaf *x509.Certificate, purpose Purpose, names []string, source pki.NameSource) error {

@@ -102,6 +102,38 @@ var advice = map[Reason]string{
 	Revoked:           "the issuer withdrew this certificate; the peer needs a new one",
 }
 
+// Hint returns the next action for the operator where nothing more is known than r.
+func (r Reason) Hint() string { return advice[r] }
+
+// Rule names where the rule is written that a reason stands for.
+func (r Reason) Rule() string { return rules[r] }
+
+// rules is constant data; nothing writes to it.
+var rules = map[Reason]string{
+	Protocol:          "RFC 5246, Section 7.2.2",
+	TooLarge:          "limits.chain_bytes, crl.max_size",
+	NoCertificate:     "SPINE.md, 2: mutual authentication",
+	Malformed:         "RFC 5280, Section 4.1",
+	UnknownIssuer:     "SPINE.md, 2: a valid chain, subCA, then root",
+	WrongEnvironment:  "SPINE.md, 2: of this environment only",
+	BadSignature:      "RFC 5280, Section 6.1.3 (a) (1)",
+	WeakSignature:     "RFC 9155, Section 2; signature_algorithms",
+	WeakKey:           "SPINE.md, 4: RSA 2048 or 4096; minimum_key",
+	PathLength:        "RFC 5280, Section 6.1.4 (k) to (n)",
+	NameConstraint:    "RFC 5280, Section 4.2.1.10",
+	CriticalExtension: "RFC 5280, Section 4.2",
+	NotYetValid:       "RFC 5280, Section 6.1.3 (a) (2)",
+	Expired:           "SPINE.md, 2: not expired",
+	WrongPurpose:      "RFC 5280, Section 4.2.1.12",
+	NameMismatch:      "SPINE.md, 2: the FQDN that is expected",
+	NotListed:         "SPINE.md, 2: the FQDN that is expected; peers, pins",
+	NoCRLAddress:      "SPINE.md, 2: not revoked; revocation",
+	CRLUnavailable:    "SPINE.md, 2: not revoked; revocation",
+	CRLInvalid:        "RFC 5280, Section 6.3.3",
+	CRLStale:          "RFC 5280, Section 5.1.2.5; crl.grace",
+	Revoked:           "SPINE.md, 2: not revoked",
+}
+
 // describe names a certificate for a message: its subject, quoted so that control
 // characters from the wire cannot reach a terminal or a log.
 func describe(c *x509.Certificate) string {

@@ -1,41 +1,41 @@
 package trust
 
 import (
-	"crypto/sha256"
+	"bytes"
+	"cmp"
 	"crypto/x509"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
 
 // revocation checks every certificate of v.Chain below the root against the CRLs
 // of its issuer and fills in the rest of v (RFC 5280, Section 6.3.3, for complete
-// CRLs whose issuer is the certificate's issuer).
+// CRLs whose issuer is the certificate's issuer; crlrollover.go has its keys).
 func (s *State) revocation(v *Verdict, r Request) error {
 	if r.Revocation == Off {
 		v.Revocation = RevocationOff
 		return nil
 	}
 	below := v.Chain[:len(v.Chain)-1]
-	lists := make([][]*CRL, len(below))
-	for i, c := range below {
-		lists[i] = s.listsOf(v.Chain[i+1])
-		// All of the chain before any list is missed: a revoked subCA is no
-		// reason to fetch the CRL of its leaf.
-		if err := onAnyList(c, lists[i]); err != nil {
-			return err
-		}
+	// All of the chain before any list is missed: a revoked subCA is no reason to
+	// fetch the CRL of its leaf.
+	if err := s.Revoked(v.Chain); err != nil {
+		return err
 	}
 	v.Revocation = RevocationGood
+	var missing *VerifyError
 	for i, c := range below {
-		ends, err := s.covered(c, lists[i], r.Now)
-		switch {
-		case err != nil && r.Revocation == Prefer:
-			v.Revocation, v.Unchecked = RevocationUnavailable, err.Reason
+		ends, err := s.covered(c, s.current(v, i, r.Now), r.Now)
+		if err != nil {
+			v.Revocation, v.Unchecked = RevocationUnavailable, cmp.Or(v.Unchecked, err.Reason)
+			v.Missing = append(v.Missing, err.Addresses...)
+			if missing == nil {
+				missing = err
+			}
 			continue
-		case err != nil:
-			return err
 		}
 		if r.Now.After(ends) {
 			ends = ends.Add(s.config.Grace)
@@ -47,15 +47,46 @@ func (s *State) revocation(v *Verdict, r Request) error {
 			v.Until = ends
 		}
 	}
+	if missing != nil && r.Revocation != Prefer { // whatever else it says, it is not laxer than Require
+		missing.Addresses = v.Missing // of the whole chain: who fetches them need not ask again for each
+		return missing
+	}
 	return nil
 }
 
-// listsOf returns the CRLs of an issuer. They are found by its key and compared
+// Revoked returns the refusal of a chain, leaf first, if a CRL of s lists one of its
+// certificates; its root may be left out. A CRL that is missing is no matter here.
+func (s *State) Revoked(chain []*x509.Certificate) error {
+	for i, c := range chain {
+		if i+1 < len(chain) {
+			if err := onAnyList(c, s.listsOf(chain[i+1])); err != nil {
+				return err
+			}
+			for _, o := range s.otherKeys(chain, i) {
+				if err := onAnyList(c, o.crls); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		for _, root := range s.config.Bundle.Roots() {
+			if !bytes.Equal(c.RawIssuer, root.RawSubject) || c.Equal(root) {
+				continue
+			}
+			if err := onAnyList(c, s.listsOf(root)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// listsOf returns the CRLs that an issuer signed with its key. They are compared
 // by name: one key may act under two names, and a list of one says nothing of
 // the certificates of the other (PKITS 4.4.5).
 func (s *State) listsOf(issuer *x509.Certificate) []*CRL {
 	var out []*CRL
-	for _, crl := range s.crls[sha256.Sum256(issuer.RawSubjectPublicKeyInfo)] {
+	for _, crl := range s.crls.byKey[keyHash(issuer)] {
 		if sameCRLIssuer(crl.Issuer(), crl.AuthorityKeyID(), issuer) {
 			out = append(out, crl)
 		}
@@ -182,6 +213,24 @@ func addressesOf(points []DistributionPoint) []string {
 	var out []string
 	for _, p := range points {
 		out = append(out, p.URIs...)
+	}
+	return out
+}
+
+// CRLAddresses returns where the CRLs of a certificate can be had by HTTP, as it
+// says itself; none where its distribution points do not parse.
+func CRLAddresses(c *x509.Certificate) []string {
+	points, err := CertificateDistributionPoints(c)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, p := range points {
+		for _, address := range p.URIs {
+			if scheme, _, _ := strings.Cut(address, ":"); p.alone() && strings.EqualFold(scheme, "http") && !slices.Contains(out, address) {
+				out = append(out, address)
+			}
+		}
 	}
 	return out
 }

@@ -1,7 +1,6 @@
 package trust
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -53,6 +52,12 @@ const minRSABits = 2048
 // maxRSABits is the largest, as in crypto/tls: verifying takes quadratic time.
 const maxRSABits = 8192
 
+// minECBits and maxECBits bound the smallest curve that can be asked for.
+const (
+	minECBits = 256
+	maxECBits = 521
+)
+
 // StateConfig is what a State is made from.
 type StateConfig struct {
 	Environment string
@@ -65,6 +70,15 @@ type StateConfig struct {
 	// AcceptableCAs names the CAs for CertificateRequest, by SHA-256 or common
 	// name; nil is every unexpired subCA of Bundle.
 	AcceptableCAs []string
+	// MinRSABits and MinECBits are the smallest keys that a path may hold; 0 is
+	// 2048 and 256, and less cannot be asked for.
+	MinRSABits, MinECBits int
+	// SignatureAlgorithms are those with which a path may be signed; nil is every
+	// one that is not weak. A weak one cannot be asked for.
+	SignatureAlgorithms []x509.SignatureAlgorithm
+	// RequireStaple demands a stapled OCSP response of every server, not only of
+	// those whose certificate does (RFC 7633).
+	RequireStaple bool
 	Sequence      uint64
 }
 
@@ -74,8 +88,8 @@ type State struct {
 	config        StateConfig
 	roots         *x509.CertPool
 	intermediates *x509.CertPool
-	crls          map[[sha256.Size]byte][]*CRL // by SHA-256 of the issuer's SubjectPublicKeyInfo
-	environments  map[string]bool              // NHS environments whose CAs are in the bundle
+	crls          crlIndexes
+	environments  map[string]bool // NHS environments whose CAs are in the bundle
 	cache         *verdicts
 }
 
@@ -99,9 +113,12 @@ func NewState(c StateConfig) (*State, error) {
 	if c.Revocation != Require && c.Revocation != Prefer && c.Revocation != Off {
 		return nil, fmt.Errorf("make trust state: unknown revocation mode %q", c.Revocation)
 	}
+	if err := c.checkStrength(); err != nil {
+		return nil, err
+	}
 	s := &State{
 		config: c, roots: x509.NewCertPool(), intermediates: x509.NewCertPool(),
-		crls: map[[sha256.Size]byte][]*CRL{}, environments: map[string]bool{}, cache: newVerdicts(),
+		crls: indexCRLs(c.CRLs), environments: map[string]bool{}, cache: newVerdicts(),
 	}
 	for _, ca := range c.Bundle.Certificates() {
 		if k, ok := Known(ca); ok {
@@ -114,14 +131,18 @@ func NewState(c StateConfig) (*State, error) {
 	for _, ca := range c.Bundle.SubCAs() {
 		s.intermediates.AddCert(ca)
 	}
-	for _, crl := range c.CRLs {
-		key := sha256.Sum256(crl.IssuerCertificate().RawSubjectPublicKeyInfo)
-		s.crls[key] = append(s.crls[key], crl)
-	}
 	if _, err := s.acceptable(c.AcceptableCAs, time.Time{}); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// WithCRLs returns a state that differs from s in its CRLs and its sequence number.
+func (s *State) WithCRLs(crls []*CRL, sequence uint64) *State {
+	next := *s
+	next.config.CRLs, next.config.Sequence = crls, sequence
+	next.crls, next.cache = indexCRLs(crls), newVerdicts()
+	return &next
 }
 
 // Environment returns the name of the environment.

@@ -7,8 +7,9 @@ import (
 	"github.com/spinecert/spinecert/pki"
 )
 
-// maxPresented bounds how many certificates of a peer are looked at.
-const maxPresented = 32
+// maxPresented bounds how many certificates of a peer are looked at. The largest
+// bridge of BetterTLS has 36.
+const maxPresented = 40
 
 // Request says what a chain is judged for.
 type Request struct {
@@ -16,7 +17,10 @@ type Request struct {
 	Peers      Peers
 	Revocation Mode // "" is the environment's
 	NameFromCN bool // count the CN where there is no SAN, also if the environment does not
-	Now        time.Time
+	// Staple is the OCSP response that a server stapled to its handshake, in DER. It
+	// is looked at where the server's certificate, or the environment, demands one.
+	Staple []byte
+	Now    time.Time
 }
 
 // Revocation results of a Verdict.
@@ -34,6 +38,7 @@ type Verdict struct {
 	NameSource pki.NameSource
 	Revocation string    // one of the Revocation constants
 	Unchecked  Reason    // with RevocationUnavailable: why there was no answer
+	Missing    []string  // with RevocationUnavailable: where the CRLs that are not at hand can be had
 	Until      time.Time // the earliest end of a certificate or CRL this verdict rests on
 }
 
@@ -50,10 +55,20 @@ func (s *State) Verify(presented []*x509.Certificate, r Request) (Verdict, error
 	}
 	fromCN := r.NameFromCN || s.config.NameFromCN
 	key := verdictKey(presented, r.Purpose, r.Revocation, fromCN)
-	if v, ok := s.cache.lookup(key, r.Now); ok {
-		return named(v, presented[0], r, fromCN)
+	v, ok := s.cache.lookup(key, r.Now)
+	var err error
+	if ok {
+		v, err = named(v, presented[0], r, fromCN)
+	} else {
+		v, err = s.verifyFresh(presented, r, fromCN)
 	}
-	return s.verifyFresh(presented, r, fromCN)
+	if err != nil {
+		return Verdict{}, err
+	}
+	if err := s.stapled(v.Chain, r); err != nil { // on each connection: a staple is never remembered
+		return Verdict{}, err
+	}
+	return v, nil
 }
 
 // admit refuses what cannot be judged at all. It stands before everything else,
@@ -159,7 +174,7 @@ func (s *State) paths(presented []*x509.Certificate, r Request, fromCN bool) ([]
 	var good [][]*x509.Certificate
 	var first error
 	for _, path := range found {
-		if err := extraChecks(path, fromCN); err != nil {
+		if err := s.config.extraChecks(path, fromCN); err != nil {
 			if first == nil {
 				first = err
 			}
@@ -210,14 +225,17 @@ func withinTolerance(presented []*x509.Certificate, b *Bundle, now time.Time) (t
 }
 
 // extraChecks are those that crypto/x509 does not make on a path it returns.
-func extraChecks(path []*x509.Certificate, fromCN bool) error {
+func (s *StateConfig) extraChecks(path []*x509.Certificate, fromCN bool) error {
 	for i, c := range path {
-		if err := weakKey(c); err != nil {
+		if err := s.weakKey(c); err != nil {
 			return err
 		}
-		if i < len(path)-1 && weakSignature(c) {
+		if i < len(path)-1 && s.weakSignature(c) {
 			return refuse(WeakSignature, c, "%s is signed with %s", describe(c), algorithmName(c))
 		}
+	}
+	if err := constrainHosts(path); err != nil {
+		return err
 	}
 	if fromCN {
 		return constrainCN(path)

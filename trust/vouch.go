@@ -36,7 +36,7 @@ func (s *State) vouched(presented []*x509.Certificate) []*x509.Certificate {
 func (s *State) strangers(presented []*x509.Certificate) []*x509.Certificate {
 	var out []*x509.Certificate
 	for _, c := range presented {
-		if c.BasicConstraintsValid && c.IsCA && weakKey(c) == nil && !s.config.Bundle.holds(c) && !contains(out, c) {
+		if c.BasicConstraintsValid && c.IsCA && weakKey(c) == nil && !s.config.Bundle.Holds(c) && !contains(out, c) {
 			out = append(out, c)
 		}
 	}

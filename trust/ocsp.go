@@ -1,0 +1,104 @@
+package trust
+
+import (
+	"crypto/x509"
+	"errors"
+	"time"
+
+	stdasn1 "encoding/asn1"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+	"golang.org/x/crypto/ocsp"
+)
+
+// ocsp.go: stapled OCSP responses (RFC 6066, Section 8), looked at only where a
+// certificate says that its server always staples one, or where the environment
+// asks for it. Nobody is asked over the network: NHS endpoint certificates name
+// no OCSP address (SPINE.md, 3), and a CRL says the same.
+
+// statusRequest is the TLS feature of a server that staples (RFC 7633, Section 6).
+const statusRequest = 5
+
+// mustStaple reports whether the TLS features of c, an extension, name
+// status_request; true as well if they do not parse.
+func mustStaple(c *x509.Certificate) bool {
+	id := stdasn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
+	for _, ext := range c.Extensions {
+		if !ext.Id.Equal(id) {
+			continue
+		}
+		value := cryptobyte.String(ext.Value)
+		var list cryptobyte.String
+		if !value.ReadASN1(&list, asn1.SEQUENCE) || !value.Empty() {
+			return true
+		}
+		for !list.Empty() {
+			var feature int64
+			if !list.ReadASN1Integer(&feature) || feature == statusRequest {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// stapled checks the OCSP response of a server where one is demanded. chain is the
+// verified path.
+func (s *State) stapled(chain []*x509.Certificate, r Request) error {
+	if r.Purpose != ServerAuth || r.Revocation == Off || len(chain) < 2 {
+		return nil
+	}
+	leaf := chain[0]
+	if !s.config.RequireStaple && !mustStaple(leaf) {
+		return nil
+	}
+	refused := func(reason Reason, format string, args ...any) error {
+		e := refuse(reason, leaf, format, args...)
+		e.Advice = "the server must staple a current OCSP response: see its configuration (nginx: ssl_stapling), and whether it reaches its responder"
+		return e
+	}
+	if len(r.Staple) == 0 {
+		return refused(CRLUnavailable, "the server stapled no OCSP response, and %s demands one", s.demander(leaf))
+	}
+	response, err := ocsp.ParseResponseForCert(r.Staple, leaf, chain[1])
+	var status ocsp.ResponseError
+	switch {
+	case errors.As(err, &status):
+		return refused(CRLUnavailable, "the stapled OCSP response says %q, and nothing of %s", status.Error(), describe(leaf))
+	case err != nil:
+		return refused(CRLInvalid, "the stapled OCSP response for %s is not to be used: %s", describe(leaf), clip(err.Error()))
+	case response.Certificate != nil && !maySignOCSP(response.Certificate, r.Now):
+		return refused(CRLInvalid, "the stapled OCSP response for %s is signed by %s, which may not do so", describe(leaf), describe(response.Certificate))
+	case response.Status == ocsp.Revoked:
+		return refuse(Revoked, leaf, "%s was revoked on %s, as the stapled OCSP response says", describe(leaf), response.RevokedAt.UTC().Format(time.DateOnly))
+	case response.Status != ocsp.Good:
+		return refused(CRLUnavailable, "the OCSP responder does not know %s", describe(leaf))
+	case response.ThisUpdate.After(r.Now.Add(tolerance)):
+		return refused(CRLInvalid, "the stapled OCSP response is dated in the future, %s", stamp(response.ThisUpdate))
+	case response.NextUpdate.IsZero() || r.Now.After(response.NextUpdate):
+		return refused(CRLStale, "the stapled OCSP response for %s ended on %s", describe(leaf), stamp(response.NextUpdate))
+	}
+	return nil
+}
+
+func (s *State) demander(leaf *x509.Certificate) string {
+	if mustStaple(leaf) {
+		return "its certificate"
+	}
+	return "the configuration"
+}
+
+// maySignOCSP reports whether a delegated responder, whose signature by the CA
+// was verified, may answer (RFC 6960, Section 4.2.2.2).
+func maySignOCSP(c *x509.Certificate, now time.Time) bool {
+	if now.After(c.NotAfter) || c.NotBefore.After(now.Add(tolerance)) || weakSignature(c) || weakKey(c) != nil {
+		return false
+	}
+	for _, usage := range c.ExtKeyUsage {
+		if usage == x509.ExtKeyUsageOCSPSigning {
+			return true
+		}
+	}
+	return false
+}
