@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/rotate/fetch"
 	"github.com/spinecert/spinecert/trust"
 )
 
@@ -77,9 +79,14 @@ type EnvironmentConfig struct {
 	Profile       trust.Profile
 	NameFromCN    bool
 	Trust         []string // files with roots and subCAs, absolute
-	CRLs          []string // files with CRLs, absolute
+	CRLs          []string // files with CRLs, or directories of such files, absolute
+	Fetch         CRLFetch
 	MaxCRL        int64    // bytes of one CRL file; 0 is 64 MiB
-	AcceptableCAs []string // see trust.StateConfig
+	AcceptableCAs []string // see trust.StateConfig, as for the next four
+	MinRSABits    int
+	MinECBits     int
+	Signatures    []x509.SignatureAlgorithm
+	RequireStaple bool
 	Revocation    trust.Mode
 	Grace         time.Duration
 	Poll          time.Duration
@@ -107,7 +114,10 @@ func (p Plan) Check() error {
 		if err := checkAbsolute(slices.Concat(e.Trust, e.CRLs)); err != nil {
 			errs = append(errs, fmt.Errorf("environment %q: %w", e.Name, err))
 		}
-		if err := checkTimes(e.Poll, e.Settle); err != nil {
+		if err := checkTimes(e.Poll, e.Settle, e.Fetch.Refresh, e.Fetch.Timeout); err != nil {
+			errs = append(errs, fmt.Errorf("environment %q: %w", e.Name, err))
+		}
+		if _, err := fetch.New(e.Fetch.client(e.MaxCRL)); err != nil {
 			errs = append(errs, fmt.Errorf("environment %q: %w", e.Name, err))
 		}
 	}
@@ -153,7 +163,7 @@ const longest = 365 * 24 * time.Hour
 func checkTimes(times ...time.Duration) error {
 	for _, t := range times {
 		if t < 0 || t > longest {
-			return fmt.Errorf("poll or settle of %s is not between 0 and a year", t)
+			return fmt.Errorf("a time of %s is not between 0 and a year", t)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package rotate
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"sync/atomic"
@@ -33,7 +34,15 @@ type EndpointConfig struct {
 	CipherSuites  []uint16 // of TLS 1.2; nil is DefaultCipherSuites
 	NoResumption  bool
 	ServerName    string // SNI. Client only
-	NextProtos    []string
+	// Audit lets everybody pass the handshake, with any certificate or none: what
+	// would be refused is told by Accepted, and whoever calls it decides.
+	Audit bool
+	// Late lets a peer pass the handshake that only a CRL is missing for whose
+	// address was not asked yet: Accepted asks, once the peer has proved its key.
+	// So nobody causes a fetch with the certificate of another. It may only be set
+	// where Accepted is called for every connection before it is used.
+	Late       bool
+	NextProtos []string
 }
 
 // DefaultCipherSuites returns the suites of SPINE.md, 2, that Go offers without
@@ -76,7 +85,7 @@ func (s *Slot) Endpoint(c EndpointConfig) (*Endpoint, error) {
 	defer s.mu.Unlock()
 	s.endpoints[e] = &sessions{}
 	if snap := s.snapshot.Load(); snap != nil {
-		s.swapLocked(snap.Generation, snap.Trust, time.Now())
+		s.swapLocked(snap.Generation, snap.Trust, snap.env, time.Now())
 	}
 	return e, nil
 }
@@ -89,7 +98,7 @@ func (e *Endpoint) Close() {
 	defer s.mu.Unlock()
 	delete(s.endpoints, e)
 	if snap := s.snapshot.Load(); snap != nil {
-		s.swapLocked(snap.Generation, snap.Trust, time.Now())
+		s.swapLocked(snap.Generation, snap.Trust, snap.env, time.Now())
 	}
 }
 
@@ -114,30 +123,97 @@ func (e *Endpoint) TLS() (*tls.Config, error) {
 
 // Accepted judges a peer once more after its handshake is complete, by the trust
 // of now, and remembers the acceptance: the peer has proved its key. It returns
-// the verdict to count and log; on an error the connection must be closed.
-func (e *Endpoint) Accepted(cs tls.ConnectionState) (trust.Verdict, error) {
+// the verdict to count and log; on an error the connection must be closed. Where
+// revocation is required and a CRL was never asked for, it waits for that until
+// ctx ends or CRLFetch.Timeout is over.
+func (e *Endpoint) Accepted(ctx context.Context, cs tls.ConnectionState) (trust.Verdict, error) {
 	snap := e.slot.snapshot.Load()
 	if snap == nil {
 		return trust.Verdict{}, ErrNotReady
 	}
-	r := e.request(time.Now())
+	r := e.request(cs, time.Now())
 	v, err := snap.Trust.Verify(cs.PeerCertificates, r)
+	if missing := missingCRLs(v, err); len(missing) > 0 {
+		snap.env.seek(ctx, missing, err != nil)
+		// Also where nobody waited: the list may have come since the snapshot was loaded.
+		next := e.slot.snapshot.Load()
+		if next == nil {
+			return trust.Verdict{}, ErrNotReady
+		}
+		if next.Trust != snap.Trust {
+			snap, r.Now = next, time.Now()
+			v, err = snap.Trust.Verify(cs.PeerCertificates, r)
+		}
+	}
 	if err == nil {
 		snap.Trust.Remember(cs.PeerCertificates, r, v)
 	}
 	return v, err
 }
 
-func (e *Endpoint) request(now time.Time) trust.Request {
-	r := trust.Request{Purpose: trust.ClientAuth, Peers: e.config.Peers, Revocation: e.config.Revocation, Now: now}
+// missingCRLs returns the addresses of the lists that a peer was not judged by.
+func missingCRLs(v trust.Verdict, err error) []string {
+	var refusal *trust.VerifyError
+	if errors.As(err, &refusal) {
+		return refusal.Addresses
+	}
+	return v.Missing
+}
+
+// Review judges the peer of an open connection again, by the trust and the policy
+// of now; see trust.State.Review. While the slot serves nothing it says ErrNotReady,
+// which is no reason to end a connection.
+func (e *Endpoint) Review(chain []*x509.Certificate, v trust.Verdict, now time.Time, undated bool) (trust.Verdict, error) {
+	snap := e.slot.snapshot.Load()
+	if snap == nil {
+		return v, ErrNotReady
+	}
+	return snap.Trust.Review(chain, v, e.request(tls.ConnectionState{}, now), undated)
+}
+
+func (e *Endpoint) request(cs tls.ConnectionState, now time.Time) trust.Request {
+	r := trust.Request{Purpose: trust.ClientAuth, Peers: e.config.Peers, Revocation: e.config.Revocation, Staple: cs.OCSPResponse, Now: now}
 	if e.config.Role == Client {
 		r.Purpose = trust.ServerAuth
 	}
 	return r
 }
 
+// verifier returns the VerifyConnection of a snapshot: it runs before the peer has
+// proved its key, on resumed sessions too.
+func (e *Endpoint) verifier(state *trust.State, env *Environment) func(tls.ConnectionState) error {
+	return func(cs tls.ConnectionState) error {
+		r := e.request(cs, time.Now())
+		v, err := state.Verify(cs.PeerCertificates, r)
+		var refusal *trust.VerifyError
+		switch {
+		case err == nil || e.config.Audit:
+			return nil
+		case !errors.As(err, &refusal) || len(refusal.Addresses) == 0:
+			return err
+		case !env.unasked(refusal.Addresses): // but a list may have come since this snapshot was made
+		case e.config.Late:
+			return nil // Accepted asks, and decides
+		default:
+			// Nobody calls Accepted: the peer has to be judged here, and one that is
+			// permitted by name can cause one fetch with a certificate that is not his.
+			ctx, cancel := context.WithTimeout(context.Background(), handshakePatience)
+			defer cancel()
+			env.seek(ctx, missingCRLs(v, err), true)
+		}
+		if now := env.Trust(); now != nil && now != state {
+			_, err = now.Verify(cs.PeerCertificates, r)
+		}
+		return err
+	}
+}
+
+// handshakePatience bounds how long a handshake waits for a CRL, whatever
+// CRLFetch.Timeout says.
+const handshakePatience = 30 * time.Second
+
 // build makes the TLS configuration of e for one snapshot.
-func (e *Endpoint) build(g *Generation, state *trust.State, s *sessions, now time.Time) (*tls.Config, error) {
+func (e *Endpoint) build(g *Generation, state *trust.State, env *Environment, s *sessions, now time.Time) (*tls.Config, error) {
 	s.follow(g, e.config, now)
 	c := &tls.Config{
 		MinVersion: e.config.MinVersion, MaxVersion: e.config.MaxVersion, CipherSuites: e.config.CipherSuites,
@@ -146,16 +222,16 @@ func (e *Endpoint) build(g *Generation, state *trust.State, s *sessions, now tim
 		// centre, and bytes relayed per CPU second count for more than the first byte.
 		DynamicRecordSizingDisabled: true,
 		// VerifyConnection runs on resumed sessions too; VerifyPeerCertificate does not.
-		VerifyConnection: func(cs tls.ConnectionState) error {
-			_, err := state.Verify(cs.PeerCertificates, e.request(time.Now()))
-			return err
-		},
+		VerifyConnection: e.verifier(state, env),
 	}
 	if e.config.Role == Client {
 		return c, e.buildClient(c, g, s)
 	}
 	c.Certificates = []tls.Certificate{*g.Identity.TLS()}
 	c.ClientAuth = tls.RequireAnyClientCert // judged by VerifyConnection; ClientCAs only says whom we accept
+	if e.config.Audit {
+		c.ClientAuth = tls.RequestClientCert // also without one, and said
+	}
 	cas, err := state.AcceptableCAs(e.config.AcceptableCAs, now)
 	if err != nil {
 		return nil, err
@@ -213,7 +289,7 @@ func (e *Endpoint) Dial(ctx context.Context, network, address string) (net.Conn,
 	if !ok {
 		return nil, errors.Join(errors.New("dial: not a TLS connection"), conn.Close())
 	}
-	if _, err := e.Accepted(tc.ConnectionState()); err != nil {
+	if _, err := e.Accepted(ctx, tc.ConnectionState()); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil

@@ -134,7 +134,7 @@ func TestEndpointIsReadyWithItsSlot(t *testing.T) {
 	if _, err := e.TLS(); !errors.Is(err, ErrNotReady) {
 		t.Errorf("TLS of an empty slot: %v", err)
 	}
-	if _, err := e.Accepted(tls.ConnectionState{}); !errors.Is(err, ErrNotReady) {
+	if _, err := e.Accepted(t.Context(), tls.ConnectionState{}); !errors.Is(err, ErrNotReady) {
 		t.Errorf("Accepted of an empty slot: %v", err)
 	}
 	leaf := b.leaf()

@@ -3,13 +3,17 @@ package rotate
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/rotate/fetch"
 	"github.com/spinecert/spinecert/trust"
 )
 
@@ -19,13 +23,28 @@ type Environment struct {
 	state  atomic.Pointer[trust.State]
 	status atomic.Pointer[EnvironmentStatus]
 
+	// Of fetched and carried lists, see crllist.go.
+	keeper   *Keeper
+	client   atomic.Pointer[fetch.Client]    // nil: nothing is fetched
+	asked    atomic.Pointer[map[string]bool] // by address: it was asked for once
+	crls     atomic.Pointer[[]CRLStatus]
+	patience atomic.Int64 // of a handshake, nanoseconds
+	seeking  sync.Mutex
+	seekers  []*seeker
+
 	// Only the run loop touches what follows.
 	unit     unit
 	config   EnvironmentConfig
 	changed  bool // the configuration changed since the state was made
 	sequence uint64
 	source   [sha256.Size]byte
-	kept     []*trust.CRL // in force although the files hold older ones
+	files    []*trust.CRL // of the files, in force
+	kept     []*trust.CRL // of them, those in force although the files hold older ones
+
+	lists     map[string]*crlList // by address
+	fetchAt   time.Time           // when a list may be due; zero: now
+	collected time.Time           // when collect ran
+	untold    bool                // a list is known that tellLists has not published
 }
 
 // EnvironmentStatus is how an environment stands. It is immutable.
@@ -38,9 +57,10 @@ type EnvironmentStatus struct {
 	Proposed *trust.Bundle
 }
 
-func newEnvironment(c EnvironmentConfig) *Environment {
-	e := &Environment{name: c.Name, config: c, changed: true}
+func newEnvironment(k *Keeper, c EnvironmentConfig) *Environment {
+	e := &Environment{name: c.Name, keeper: k, config: c, changed: true, lists: map[string]*crlList{}}
 	e.unit.owner = e
+	e.retune()
 	e.status.Store(&EnvironmentStatus{Config: c})
 	return e
 }
@@ -54,76 +74,112 @@ func (e *Environment) Trust() *trust.State { return e.state.Load() }
 // Status returns how the environment stands.
 func (e *Environment) Status() *EnvironmentStatus { return e.status.Load() }
 
-func (e *Environment) job(_ *Keeper, o *order) job {
-	c, current, source, changed := e.config, e.state.Load(), e.source, e.changed
-	limit := c.MaxCRL
+func (e *Environment) job(k *Keeper, o *order) job {
+	t := trustLook{config: e.config, current: e.state.Load(), files: e.files, order: o, store: k.options.CRLs, suspect: k.suspect(), have: map[string]bool{}}
+	source, changed := e.source, e.changed
+	limit := e.config.MaxCRL
 	if limit == 0 {
 		limit = maxFile
 	}
-	e.sequence++
-	sequence := e.sequence
+	for address, l := range e.lists {
+		if l.crl != nil {
+			t.have[address] = true
+			t.signers = append(t.signers, l.crl.IssuerCertificate())
+		}
+	}
 	return job{
-		paths: slices.Concat(c.Trust, c.CRLs), limit: limit,
+		paths: e.config.Trust, folders: e.config.CRLs, limit: limit,
 		stage: func(m *material, unread *Refusal, now time.Time) (publish, *Refusal) {
 			if unread != nil {
 				return nil, unread
 			}
-			if current != nil && !changed && m.digest == source {
+			if t.current != nil && !changed && m.digest == source {
 				return nil, nil
 			}
-			state, kept, refusal := stageTrust(&c, m, current, sequence, o, now)
+			staged, refusal := t.stage(m, now)
 			if refusal != nil {
 				return nil, refusal
 			}
 			return func(k *Keeper, at time.Time) (bool, *Refusal) {
-				return e.publish(k, state, &c, m.digest, kept, o, at)
+				return e.publish(k, staged, &t.config, m.digest, o, at)
 			}, nil
 		},
 	}
 }
 
-// stageTrust makes a trust state of what was read. kept are the CRLs of current
-// that stay in force because the files now hold older ones.
-func stageTrust(c *EnvironmentConfig, m *material, current *trust.State, sequence uint64, o *order, now time.Time) (*trust.State, []*trust.CRL, *Refusal) {
+// trustLook is one look at the trust of an environment: what the run loop knew when
+// it began.
+type trustLook struct {
+	config  EnvironmentConfig
+	current *trust.State // nil at first
+	files   []*trust.CRL // in force, of its files
+	order   *order
+	store   CRLStore
+	suspect bool                // dates do not count
+	have    map[string]bool     // addresses whose list is in memory
+	signers []*x509.Certificate // of those lists
+}
+
+// stagedTrust is what came of it.
+type stagedTrust struct {
+	state  *trust.State // without fetched lists
+	kept   []*trust.CRL // of the files in force, although they now hold older ones
+	loaded []keptList
+}
+
+// stage makes a trust state of what was read.
+func (t *trustLook) stage(m *material, now time.Time) (*stagedTrust, *Refusal) {
+	c := &t.config
 	var sources []trust.Source
 	for _, path := range c.Trust {
 		sources = append(sources, trust.Source{Name: path, Data: m.data[path]})
 	}
 	bundle, err := trust.ParseBundle(sources...)
 	if err != nil {
-		return nil, nil, trustRefusal(err)
+		return nil, trustRefusal(err)
 	}
-	if !bundle.Living(now) {
-		return nil, nil, &Refusal{Reason: string(trust.Expired), Err: fmt.Errorf("trust bundle of environment %q: every root in it has expired", c.Name),
+	dated := now
+	if t.suspect {
+		dated = time.Time{} // nothing has ended for a clock that may be wrong
+	}
+	if !bundle.Living(dated) {
+		return nil, &Refusal{Reason: string(trust.Expired), Err: fmt.Errorf("trust bundle of environment %q: every root in it has expired", c.Name),
 			Advice: "add the current root of the environment to its trust files"}
 	}
-	if r := guardTrust(c.Name, bundle, current, o.rulesFor(bundle), now); r != nil {
-		return nil, nil, r
+	if r := guardTrust(c.Name, bundle, t.current, t.order.rulesFor(bundle), dated); r != nil {
+		return nil, r
 	}
 	crls, err := readCRLs(c, m, bundle)
 	if err != nil {
-		return nil, nil, trustRefusal(err)
+		return nil, trustRefusal(err)
 	}
-	var kept []*trust.CRL
-	if current != nil {
-		crls, kept = newerCRLs(crls, current.CRLs())
-		lost := lostCRLs(c, bundle, crls, current.CRLs(), now)
-		crls, kept = append(crls, lost...), append(kept, lost...)
+	out := &stagedTrust{}
+	if t.current != nil {
+		crls, out.kept = newerCRLs(crls, t.files)
+		lost := lostCRLs(c, bundle, crls, t.files, dated)
+		crls, out.kept = append(crls, lost...), append(out.kept, lost...)
 	}
-	state, err := trust.NewState(trust.StateConfig{
+	out.state, err = trust.NewState(trust.StateConfig{
 		Environment: c.Name, Profile: c.Profile, Bundle: bundle, CRLs: crls, NameFromCN: c.NameFromCN,
-		Revocation: c.Revocation, Grace: c.Grace, AcceptableCAs: c.AcceptableCAs, Sequence: sequence,
+		Revocation: c.Revocation, Grace: c.Grace, AcceptableCAs: c.AcceptableCAs, MinRSABits: c.MinRSABits, MinECBits: c.MinECBits,
+		SignatureAlgorithms: c.Signatures, RequireStaple: c.RequireStaple,
 	})
 	if err != nil {
-		return nil, nil, trustRefusal(err)
+		return nil, trustRefusal(err)
 	}
-	return state, kept, nil
+	if t.current == nil || t.current.Bundle().Digest() != bundle.Digest() {
+		if slices.ContainsFunc(t.signers, func(c *x509.Certificate) bool { return !bundle.Holds(c) }) {
+			t.have = nil // read all again: another certificate may hold the same key
+		}
+		out.loaded = loadKept(t.store, c.Name, bundle, t.have)
+	}
+	return out, nil
 }
 
 func readCRLs(c *EnvironmentConfig, m *material, bundle *trust.Bundle) ([]*trust.CRL, error) {
 	var out []*trust.CRL
 	var errs []error
-	for _, path := range c.CRLs {
+	for _, path := range m.folded {
 		contents, err := pki.Parse(m.data[path], nil)
 		if err != nil {
 			errs = append(errs, pki.WithFile(err, path))
@@ -166,11 +222,16 @@ func lostCRLs(c *EnvironmentConfig, bundle *trust.Bundle, next, current []*trust
 	for _, old := range current {
 		replaced := slices.ContainsFunc(next, func(n *trust.CRL) bool { return sameList(n, old) })
 		ended := now.After(old.NextUpdate().Add(c.Grace))
-		if !replaced && !ended && slices.Contains(c.CRLs, old.Origin()) && slices.ContainsFunc(bundle.Certificates(), old.IssuerCertificate().Equal) {
+		if !replaced && !ended && isSource(c, old.Origin()) && slices.ContainsFunc(bundle.Certificates(), old.IssuerCertificate().Equal) {
 			lost = append(lost, old)
 		}
 	}
 	return lost
+}
+
+// isSource reports whether a file is named, or is in a directory that is named.
+func isSource(c *EnvironmentConfig, path string) bool {
+	return slices.Contains(c.CRLs, path) || slices.Contains(c.CRLs, filepath.Dir(path))
 }
 
 func sameList(a, b *trust.CRL) bool {
@@ -212,23 +273,24 @@ func trustRefusal(err error) *Refusal {
 // publish puts a state in force and gives it to every slot of the environment.
 // Whether the identities of the slots still pass is found out afterwards: that
 // never holds up a change of trust.
-func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfig, source [sha256.Size]byte, kept []*trust.CRL, o *order, now time.Time) (bool, *Refusal) {
+func (e *Environment) publish(k *Keeper, staged *stagedTrust, c *EnvironmentConfig, source [sha256.Size]byte, o *order, now time.Time) (bool, *Refusal) {
 	old := e.state.Load()
-	if old != nil && old.Sequence() >= state.Sequence() {
-		return false, nil // forward only
-	}
+	e.files = staged.state.CRLs()
+	e.takeKept(staged.loaded, staged.state.Bundle(), now)
+	e.sequence++
+	state := staged.state.WithCRLs(e.allCRLs(staged.state.Bundle()), e.sequence) // joined with what was fetched meanwhile
 	e.state.Store(state)
 	e.source = source
 	e.changed = !sameEnvironment(e.config, *c)
-	k.tell(Event{Kind: EventTrustChanged, Environment: e.name, Trust: state, Previous: old, Actor: o.actor()})
+	e.collected = time.Time{}
 	was := e.kept
-	e.kept = kept
-	for _, crl := range kept {
+	e.kept = staged.kept
+	for _, crl := range e.kept {
 		if slices.Contains(was, crl) {
 			continue // told before
 		}
 		err := fmt.Errorf("read crl %q: it no longer holds the list of %s, or an older one; that list stays in force", crl.Origin(), day(crl.ThisUpdate()))
-		k.tell(Event{Kind: EventTrustRefused, Environment: e.name, Reason: "crl-number", Err: err})
+		k.tell(Event{Kind: EventTrustRefused, Environment: e.name, Reason: RuleCRLNumber, Err: err})
 	}
 	for _, s := range k.slots {
 		if s.env == e {
@@ -236,7 +298,17 @@ func (e *Environment) publish(k *Keeper, state *trust.State, c *EnvironmentConfi
 			k.markLater(&s.unit)
 		}
 	}
+	// Last: what was asked for is in every snapshot then, and so is the state.
+	e.tellLists()
+	k.tell(Event{Kind: EventTrustChanged, Environment: e.name, Trust: state, Previous: old, Actor: o.actor()})
 	return true, nil
+}
+
+// restate renews what readers see after the state has changed by itself.
+func (e *Environment) restate() {
+	st := *e.status.Load()
+	st.Trust = e.state.Load()
+	e.status.Store(&st)
 }
 
 func (e *Environment) settled(_ *Keeper, r *Refusal, _ time.Time) {
@@ -265,5 +337,7 @@ func (e *Environment) cleared() Event { return Event{Kind: EventCleared, Environ
 
 func sameEnvironment(a, b EnvironmentConfig) bool {
 	return slices.Equal(a.Trust, b.Trust) && slices.Equal(a.CRLs, b.CRLs) && slices.Equal(a.AcceptableCAs, b.AcceptableCAs) &&
+		slices.Equal(a.Fetch.Hosts, b.Fetch.Hosts) && a.Fetch.Proxy == b.Fetch.Proxy && a.Fetch.Refresh == b.Fetch.Refresh && a.Fetch.Timeout == b.Fetch.Timeout &&
+		a.MinRSABits == b.MinRSABits && a.MinECBits == b.MinECBits && slices.Equal(a.Signatures, b.Signatures) && a.RequireStaple == b.RequireStaple &&
 		a.Profile == b.Profile && a.NameFromCN == b.NameFromCN && a.Revocation == b.Revocation && a.Grace == b.Grace && a.MaxCRL == b.MaxCRL
 }

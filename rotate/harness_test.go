@@ -25,7 +25,9 @@ type bench struct {
 	slot   SlotConfig
 	watch  func(func(*unit)) (*watcher, error) // nil: inotify
 	store  Store
-	stop   func() // ends the keeper that runs
+	crls   CRLStore
+	clock  func() bool // whether it is suspect; nil: never
+	stop   func()      // ends the keeper that runs
 
 	mu     sync.Mutex
 	events []Event
@@ -70,7 +72,7 @@ func (b *bench) pair(l *testpki.Leaf) {
 // start runs the keeper until the test ends.
 func (b *bench) start() {
 	b.t.Helper()
-	keeper := New(Options{Store: b.store, Events: func(e Event) {
+	keeper := New(Options{Store: b.store, CRLs: b.crls, ClockSuspect: b.clock, Events: func(e Event) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.events = append(b.events, e)

@@ -20,6 +20,11 @@ type Options struct {
 	Beat func()
 	// Store keeps generations beyond the life of the process; nil keeps none.
 	Store Store
+	// CRLs keeps fetched and carried CRLs; nil keeps them in memory only.
+	CRLs CRLStore
+	// ClockSuspect says that dates are not to be relied on: nothing is dropped or
+	// replaced for them alone. May be nil; it must not block.
+	ClockSuspect func() bool
 	// Workers bounds how many sources are read and judged at once; 0 is four for each CPU.
 	Workers int
 }
@@ -66,6 +71,7 @@ type Keeper struct {
 	saving       int
 	blind        map[*unit]bool
 	watchTold    map[string]bool // causes for which something is blind
+	flights      int             // lists that are being fetched
 }
 
 // index is what readers see of a plan.
@@ -141,6 +147,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 func (k *Keeper) turn(ctx context.Context, now time.Time) time.Duration {
 	k.findHung(now)
 	k.saveDue(ctx, now)
+	fetchAt, fetching := k.fetchDue(ctx, now)
 	for k.inflight < k.options.Workers {
 		if u := k.agenda.due(now); u != nil {
 			if !u.running {
@@ -160,11 +167,22 @@ func (k *Keeper) turn(ctx context.Context, now time.Time) time.Duration {
 			u.again = marked
 		}
 	}
+	sleep := beatInterval
 	if at, ok := k.agenda.next(); ok && k.inflight < k.options.Workers {
-		return min(beatInterval, max(0, at.Sub(now)))
+		sleep = min(sleep, max(0, at.Sub(now)))
 	}
-	return beatInterval
+	if fetching {
+		sleep = min(sleep, max(fetchPause, fetchAt.Sub(now)))
+	}
+	return sleep
 }
+
+// fetchPause keeps the run loop from turning for lists that are due while there is
+// no room for another flight: a landing wakes it.
+const fetchPause = 100 * time.Millisecond
+
+// suspect reports whether dates are not to be relied on.
+func (k *Keeper) suspect() bool { return k.options.ClockSuspect != nil && k.options.ClockSuspect() }
 
 func (k *Keeper) start(ctx context.Context, u *unit, full bool, since, now time.Time) {
 	u.running, u.started, u.since = true, now, since

@@ -64,7 +64,7 @@ func (k *Keeper) applyEnvironments(configs []EnvironmentConfig) []chan *Refusal 
 		e, ok := k.environments[c.Name]
 		switch {
 		case !ok:
-			e = newEnvironment(c)
+			e = newEnvironment(k, c)
 			k.environments[c.Name] = e
 		case sameEnvironment(e.config, c):
 			e.config = c
@@ -72,6 +72,7 @@ func (k *Keeper) applyEnvironments(configs []EnvironmentConfig) []chan *Refusal 
 			continue
 		default:
 			e.config, e.changed = c, true
+			e.retune()
 		}
 		k.tune(&e.unit, c.Poll, c.Settle)
 		answers = append(answers, k.lookNow(&e.unit))

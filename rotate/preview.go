@@ -29,7 +29,8 @@ func (k *Keeper) Preview(slot string, id *pki.Identity, allow []string, now time
 	cand := &candidate{file: "answer for slot " + c.Name, identity: id}
 	_, refusal := examineIdentity(&c, cand, state, rules, now)
 	snap := s.Snapshot()
-	if snap != nil && snap.Generation.digest != cand.digest && (refusal == nil || passes(refusal)) {
+	if snap != nil && snap.Generation.digest != cand.digest && (refusal == nil || refusal.Passes()) {
+		// What waits is judged by what stands in its way after that, too.
 		if r := guard(&c, snap.Generation, cand, rules, now); r != nil && (refusal == nil || r.Rule != RuleChain) {
 			refusal = r
 		}
@@ -38,10 +39,4 @@ func (k *Keeper) Preview(slot string, id *pki.Identity, allow []string, now time
 		return refusal
 	}
 	return nil
-}
-
-// passes reports whether what is wrong with a chain may end by itself: then it
-// matters already what would be refused after that.
-func passes(r *Refusal) bool {
-	return r.Reason == string(trust.NotYetValid) || r.Reason == string(trust.UnknownIssuer) || r.Reason == reasonNoTrust
 }

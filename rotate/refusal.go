@@ -24,18 +24,25 @@ const (
 	RuleTrustShrink = "trust-shrink"
 )
 
-// Refusals that are not guard rules.
+// Refusals that are not guard rules, and that callers tell apart.
+const (
+	ReasonNoTrust    = "environment_not_ready" // there is nothing to judge by yet
+	ReasonUnwritable = "state_unwritable"      // the Store does not take it
+	ReasonRemoved    = "removed"               // the slot was taken out of the plan, and may come back
+)
+
+// The other refusals that are not guard rules.
 const (
 	reasonUnreadable  = "unreadable"
 	reasonIncoherent  = "source_incoherent"
 	reasonKeyReadable = "key_readable"
 	reasonMaterial    = "malformed"
 	reasonFQDN        = "name_mismatch"
-	reasonNoTrust     = "environment_not_ready"
-	reasonUnwritable  = "state_unwritable"
+	reasonNoTrust     = ReasonNoTrust
+	reasonUnwritable  = ReasonUnwritable
 	reasonNoHistory   = "no_generation"
 	reasonDamaged     = "generation_damaged"
-	reasonRemoved     = "removed"
+	reasonRemoved     = ReasonRemoved
 )
 
 // Refusal says why a candidate is not served.
@@ -66,6 +73,16 @@ func (r *Refusal) Hint() string {
 		return r.Advice
 	}
 	return pki.Hint(r.Err)
+}
+
+// Passes reports whether what is wrong may end by itself: the certificate comes into
+// force, a CA joins the trust, the disk takes it, the slot comes back.
+func (r *Refusal) Passes() bool {
+	switch r.Reason {
+	case string(trust.NotYetValid), string(trust.UnknownIssuer), ReasonNoTrust, ReasonUnwritable, ReasonRemoved:
+		return true
+	}
+	return false
 }
 
 func pending(reason string, err error) *Refusal {

@@ -125,16 +125,16 @@ func TestTicketKeys(t *testing.T) {
 		t.Fatal("two endpoints have the same ticket key, or none")
 	}
 	now := time.Now()
-	s.renewTickets(now.Add(ticketLife - time.Hour))
+	s.refreshTLS(now.Add(ticketLife - time.Hour))
 	if got := keys(one); len(got) != 1 || got[0] != k {
 		t.Error("a ticket key was renewed too early")
 	}
-	s.renewTickets(now.Add(ticketLife + time.Hour))
+	s.refreshTLS(now.Add(ticketLife + time.Hour))
 	got := keys(one)
 	if len(got) != 2 || got[0] == k || got[1] != k {
 		t.Error("a day old ticket key was not renewed, or does not decrypt any more")
 	}
-	s.renewTickets(now.Add(2*ticketLife + 2*time.Hour))
+	s.refreshTLS(now.Add(2*ticketLife + 2*time.Hour))
 	if got := keys(one); len(got) != ticketKeysKept || got[0] == k || got[1] == k {
 		t.Error("a two days old ticket key still decrypts")
 	}
@@ -159,7 +159,7 @@ func TestTicketsOfYesterdayAreResumed(t *testing.T) {
 		e := b.endpoint(EndpointConfig{}, version)
 		peer := b.peer(b.sub.Issue(t, testpki.Name("peer.nhs.uk")), version)
 		b.good(e, peer, false)
-		b.pcs().renewTickets(time.Now().Add(ticketLife + time.Hour))
+		b.pcs().refreshTLS(time.Now().Add(ticketLife + time.Hour))
 		b.good(e, peer, true)
 	})
 }

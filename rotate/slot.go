@@ -3,6 +3,7 @@ package rotate
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,6 +44,8 @@ func (g *Generation) Digest() string { return hexDigest(g.digest) }
 type Snapshot struct {
 	Generation *Generation
 	Trust      *trust.State
+	env        *Environment
+	built      time.Time
 	configs    map[*Endpoint]endpointTLS
 }
 
@@ -183,6 +186,7 @@ func (s *Slot) serveKept(k *Keeper, state *trust.State, now time.Time) {
 	g := s.kept
 	s.kept = nil
 	s.swap(g, state, now)
+	s.env.wantOwn(g, now)
 	k.tell(Event{Kind: EventRestored, Slot: s.name, Environment: s.env.name, To: g})
 }
 
@@ -228,6 +232,7 @@ func (s *Slot) publish(k *Keeper, c *candidate, rules []string, o *order, now ti
 	}
 	s.number, s.kept = max(s.number, next.Number), nil
 	s.swap(next, c.trust, now)
+	s.env.wantOwn(next, now)
 	event := Event{Kind: EventRotated, Slot: s.name, Environment: s.env.name, To: next, Latency: now.Sub(s.unit.since)}
 	if old != nil {
 		event.From = old.Generation
@@ -256,17 +261,17 @@ func allowed(rules []string, r *Refusal) bool {
 	return false
 }
 
-// swap stores a new snapshot. It cannot fail.
+// swap stores a new snapshot. It cannot fail. It is for the run loop.
 func (s *Slot) swap(g *Generation, state *trust.State, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.swapLocked(g, state, now)
+	s.swapLocked(g, state, s.env, now)
 }
 
-func (s *Slot) swapLocked(g *Generation, state *trust.State, now time.Time) {
-	next := &Snapshot{Generation: g, Trust: state, configs: make(map[*Endpoint]endpointTLS, len(s.endpoints))}
+func (s *Slot) swapLocked(g *Generation, state *trust.State, env *Environment, now time.Time) {
+	next := &Snapshot{Generation: g, Trust: state, env: env, built: now, configs: make(map[*Endpoint]endpointTLS, len(s.endpoints))}
 	for e, sess := range s.endpoints {
-		cfg, err := e.build(g, state, sess, now)
+		cfg, err := e.build(g, state, env, sess, now)
 		next.configs[e] = endpointTLS{cfg, err}
 	}
 	s.snapshot.Store(next)
@@ -288,17 +293,21 @@ func (s *Slot) withdraw() {
 	s.snapshot.Store(nil)
 }
 
-// renewTickets renews session ticket keys that are a day old.
-func (s *Slot) renewTickets(now time.Time) {
+// refreshTLS renews session ticket keys that are a day old, and takes CAs that have
+// ended out of those that are named in CertificateRequest.
+func (s *Slot) refreshTLS(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	snap := s.snapshot.Load()
 	if snap == nil {
 		return
 	}
+	ended := len(s.endpoints) > 0 && slices.ContainsFunc(snap.Trust.Bundle().Certificates(), func(c *x509.Certificate) bool {
+		return now.After(c.NotAfter) && !snap.built.After(c.NotAfter)
+	})
 	for _, sess := range s.endpoints {
-		if sess.due(now) {
-			s.swapLocked(snap.Generation, snap.Trust, now)
+		if ended || sess.due(now) {
+			s.swapLocked(snap.Generation, snap.Trust, snap.env, now)
 			return
 		}
 	}
@@ -330,7 +339,7 @@ func (s *Slot) settled(k *Keeper, r *Refusal, now time.Time) {
 		k.tell(Event{Kind: EventWentBack, Slot: s.name, Environment: s.env.name, To: st.Generation, Reason: string(EventWentBack),
 			Err: fmt.Errorf("the generations of slot %q on disk were replaced by older ones while it served", s.name)})
 	}
-	s.renewTickets(now)
+	s.refreshTLS(now)
 }
 
 // event names what a refusal of this slot is called.

@@ -264,7 +264,7 @@ func TestMovesWhileTheStoreIsAsked(t *testing.T) {
 	go func() { b.start(); close(started) }()
 	b.until("the store is asked", func() bool { return m.hanging() == 1 })
 	b.do(b.keeper.call(b.context(), func() {
-		e := newEnvironment(away)
+		e := newEnvironment(b.keeper, away)
 		e.state.Store(b.keeper.environments["test"].state.Load())
 		b.keeper.environments["int"] = e
 		s := b.keeper.slots["pcs"]

@@ -26,9 +26,10 @@ type publish func(k *Keeper, now time.Time) (told bool, r *Refusal)
 // the run loop and runs in a worker. stage is given what was read, or why nothing
 // was; it returns (nil, nil) for "nothing new".
 type job struct {
-	paths []string
-	limit int64
-	stage func(m *material, unread *Refusal, now time.Time) (publish, *Refusal)
+	paths   []string
+	folders []string // files, or directories of files; only for environments
+	limit   int64
+	stage   func(m *material, unread *Refusal, now time.Time) (publish, *Refusal)
 	// aside is asked after stage: if it returns true, what came of the look is the
 	// answer to its order alone and says nothing of the source. May be nil.
 	aside func() bool
@@ -106,7 +107,7 @@ type result struct {
 func (l look) run(u *unit, w *watcher, now time.Time) result {
 	res := result{unit: u}
 	if !l.full && l.stat != "" && now.Sub(l.read) < fullRead {
-		if unmoved(l.job.paths, l.stat) {
+		if paths, _, err := l.job.files(); err == nil && unmoved(paths, l.stat) {
 			res.unchanged = true
 			return res
 		}
@@ -114,13 +115,13 @@ func (l look) run(u *unit, w *watcher, now time.Time) result {
 	// Watches first, then reading: a change in between is an event. New links and
 	// directories found on the way are watched before anything is read through them.
 	for range readRetries {
-		_, places, _ := resolveAll(l.job.paths)
+		places := l.job.places()
 		res.watchErr = w.set(u, places)
-		if _, after, _ := resolveAll(l.job.paths); samePlaces(places, after) {
+		if samePlaces(places, l.job.places()) {
 			break
 		}
 	}
-	m, err := readAll(l.job.paths, l.job.limit)
+	m, err := l.job.read()
 	var unread *Refusal
 	if err != nil && !errors.As(err, &unread) {
 		unread = unreadable(err)

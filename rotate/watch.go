@@ -207,6 +207,9 @@ func (w *watcher) deliver(ev fsnotify.Event) {
 		for u := range d.names[filepath.Base(ev.Name)] {
 			w.mark(u)
 		}
+		for u := range d.names[anyName] {
+			w.mark(u)
+		}
 	}
 	d := w.dirs[ev.Name]
 	if d == nil {

@@ -20,6 +20,7 @@ type reading struct {
 	warnings  Problems
 	wrong     map[string]bool // keys with a problem: one each is enough
 	broken    map[string]bool // keys of the wrong kind: what is missing below them is no news
+	users     []text          // of allow_users, for Load to look up
 }
 
 // A place is a key and where it, or its value, stands. An absent key has the place of its parent.

@@ -1,10 +1,14 @@
 package config
 
 import (
+	"errors"
 	"log/slog"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/spinecert/spinecert/rotate/fetch"
 )
 
 // config turns the raw structs into the Config and reports what the tags could not judge. What it returns is complete
@@ -91,7 +95,11 @@ func (r *reading) environment(name string, raw *rawEnvironment) Environment {
 		AcceptableCAs: r.acceptableCAs(&raw.AcceptableCAs.list),
 		Revocation:    raw.Revocation.text,
 		CRL:           r.crl(&raw.CRL),
+		MinRSABits:    raw.MinimumKey.RSA.value,
+		MinECBits:     raw.MinimumKey.EC.value,
+		RequireStaple: raw.OCSP.text == "require",
 	}
+	e.SignatureAlgorithms = r.signatures(&raw.SignatureAlgorithms)
 	if !raw.NameFromCN.set {
 		e.NameFromCN = e.Profile == "nhs-g1"
 	}
@@ -105,21 +113,24 @@ func (r *reading) environment(name string, raw *rawEnvironment) Environment {
 		r.warn(raw.NameFromCN.place, "names are taken from the CN where a certificate has no SAN, outside profile nhs-g1", "newer certificates carry a SAN; set it to false once all peers have one")
 	}
 	r.warnRevocation(raw.Revocation)
-	if e.Revocation == "require" && len(e.CRL.Files) == 0 {
+	if e.Revocation == "require" && e.CRL.none() {
 		r.warnNoCRLs(raw.CRL.Files.place)
 	}
 	return e
 }
 
+// none reports whether no CRL can come from anywhere.
+func (c *CRL) none() bool { return len(c.Files) == 0 && len(c.Hosts) == 0 }
+
 func (r *reading) warnNoCRLs(p place) {
-	r.warn(p, "without CRL files every peer is refused, as revocation is require and this version fetches no CRLs",
-		"name the CRLs of the issuing CA and of the root in crl.files of the environment")
+	r.warn(p, "every peer is refused, as revocation is require, and crl.files and crl.hosts are both empty",
+		"name the hosts that CRLs are fetched from in crl.hosts, or the CRLs of the issuing CA and of the root in crl.files")
 }
 
 func (r *reading) warnRevocation(mode text) {
 	switch mode.text {
 	case "off":
-		r.warn(mode.place, "revocation is off: revoked certificates are accepted", "set it to require and name CRL files")
+		r.warn(mode.place, "revocation is off: revoked certificates are accepted", "set it to require")
 	case "prefer":
 		r.warn(mode.place, "revocation is prefer: without a current CRL a revoked certificate is accepted", "set it to require once CRLs are at hand")
 	}
@@ -135,8 +146,14 @@ func (r *reading) crl(raw *rawCRL) CRL {
 		Proxy:   raw.Proxy.text,
 	}
 	for _, host := range raw.Hosts.items {
-		if _, address := ipAddress(host.text); !address {
-			r.hostName(host, "a host name or an address, without scheme and port")
+		if err := fetch.CheckHost(host.text); err != nil {
+			hint := "write the host alone, without scheme, user and path"
+			if cause := errors.Unwrap(err); cause != nil && plain(host.text) {
+				hint = cause.Error()
+			}
+			r.fail(host.place, "must be a host, host:port, an address, address:port or a CIDR"+host.not(host.text), hint)
+		} else if slices.Contains(c.Hosts, host.text) {
+			r.fail(host.place, "the host is listed twice", "remove one of the two")
 		}
 		c.Hosts = append(c.Hosts, host.text)
 	}
@@ -144,7 +161,7 @@ func (r *reading) crl(raw *rawCRL) CRL {
 		return c
 	}
 	proxy, err := url.Parse(c.Proxy)
-	if err != nil || proxy.Scheme != "http" || proxy.Port() == "" || proxy.User != nil || strings.Trim(proxy.Path, "/") != "" || proxy.RawQuery != "" || proxy.Fragment != "" {
+	if err != nil || proxy.Scheme != "http" || proxy.Port() == "" || fetch.CheckHost(proxy.Host) != nil || proxy.User != nil || strings.Trim(proxy.Path, "/") != "" || proxy.RawQuery != "" || proxy.Fragment != "" {
 		r.fail(raw.Proxy.place, "must be http://host:port, without user, password and path", "")
 	}
 	return c

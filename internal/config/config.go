@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -91,17 +92,21 @@ type Environment struct {
 	AcceptableCAs []string // lower-case hex SHA-256 or common names; nil is auto
 	Revocation    string   // "require", "prefer" or "off"
 	CRL           CRL
+	MinRSABits    int // minimum_key.rsa
+	MinECBits     int // minimum_key.ec: of the curve
+	// SignatureAlgorithms are those that certificates and CRLs may be signed with; nil is all that the program supports.
+	SignatureAlgorithms []x509.SignatureAlgorithm
+	RequireStaple       bool // ocsp: require
 }
 
-// CRL says where the CRLs of an environment come from. Refresh, Timeout, Hosts and Proxy are for fetching, which this
-// version does not do.
+// CRL says where the CRLs of an environment come from, and how they are fetched.
 type CRL struct {
-	Files   []string // paths
+	Files   []string // paths of files, or of directories of such files
 	Grace   time.Duration
 	MaxSize int64 // bytes
 	Refresh time.Duration
 	Timeout time.Duration
-	Hosts   []string // lower-case names or addresses
+	Hosts   []string // see [fetch.CheckHost]; empty: none are fetched
 	Proxy   string   // http://host:port or ""
 }
 
@@ -160,9 +165,11 @@ type Tunnel struct {
 	Revocation    string   // "require", "prefer" or "off", the environment's if the tunnel names none
 	AcceptableCAs []string // as in Environment; nil is the environment's
 	TLS           TLS
+	Audit         bool           // policy: audit
 	ProxyProtocol bool           // version 2, towards Forward
 	AllowFrom     []netip.Prefix // nil is everyone
 	AllowAllUsers bool           // allow_users: ["*"]
+	AllowUsers    []string       // user names or numeric uids whose processes may connect over TCP; outbound only
 	ServerName    string         // for SNI; "" sends none
 	Timeouts      Timeouts
 	Connections   int

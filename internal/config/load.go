@@ -30,7 +30,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parse(data, path, absolute)
+	return parse(data, path, absolute, (*reading).lookUpUsers)
 }
 
 // Places returns where a configuration has the admin socket and the state
@@ -41,7 +41,7 @@ func Places(path string) (socket, directory string) {
 	if err != nil {
 		return "", ""
 	}
-	c, problems := complete(data, path, absolute)
+	c, problems := complete(data, path, absolute, nil)
 	if c == nil {
 		return "", ""
 	}
@@ -83,7 +83,7 @@ func readConfig(path string) (data []byte, absolute string, err error) {
 // Parse checks the configuration in data. path stands in errors, and relative paths in data are relative to its
 // directory; it should be absolute, as nothing is asked of the operating system. The error is [Problems].
 func Parse(data []byte, path string) (*Config, error) {
-	return parse(data, path, filepath.Clean(path))
+	return parse(data, path, filepath.Clean(path), nil)
 }
 
 func unreadable(path string, err error) error {
@@ -100,8 +100,8 @@ func unreadable(path string, err error) error {
 	return Problems{p}
 }
 
-func parse(data []byte, shown, absolute string) (*Config, error) {
-	c, problems := complete(data, shown, absolute)
+func parse(data []byte, shown, absolute string, ask func(*reading)) (*Config, error) {
+	c, problems := complete(data, shown, absolute, ask)
 	if len(problems) > 0 {
 		return nil, problems.sorted()
 	}
@@ -109,8 +109,9 @@ func parse(data []byte, shown, absolute string) (*Config, error) {
 }
 
 // complete is parse, and returns what there is of a configuration that is wrong;
-// nil where it is none at all.
-func complete(data []byte, shown, absolute string) (*Config, Problems) {
+// nil where it is none at all. ask, if there is one, asks the operating system what
+// else deserves a warning.
+func complete(data []byte, shown, absolute string, ask func(*reading)) (*Config, Problems) {
 	r := &reading{file: shown, directory: filepath.Dir(absolute), wrong: map[string]bool{}, broken: map[string]bool{}}
 	body, problem := tree(data)
 	if problem != nil {
@@ -121,6 +122,9 @@ func complete(data []byte, shown, absolute string) (*Config, Problems) {
 	r.structure(reflect.ValueOf(&raw).Elem(), place{line: 1, column: 1}, body)
 	c := r.config(&raw)
 	c.File = absolute
+	if ask != nil && len(r.problems) == 0 {
+		ask(r)
+	}
 	c.warnings = r.warnings.sorted()
 	return c, r.problems
 }

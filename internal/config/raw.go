@@ -31,16 +31,25 @@ type rawEnvironment struct {
 	AcceptableCAs automatic  `yaml:"acceptable_cas" auto:"auto" doc:"CAs named to clients in CertificateRequest: auto (the unexpired subCAs of the bundle), or a list of SHA-256 fingerprints or common names of CAs in the bundle."`
 	Revocation    text       `yaml:"revocation" default:"require" enum:"require|prefer|off" doc:"require: without a current CRL for every certificate below the root a peer is refused. prefer: it is accepted and counted. off: CRLs are not looked at."`
 	CRL           rawCRL     `yaml:"crl" doc:"Where CRLs come from."`
+
+	MinimumKey          rawMinimumKey `yaml:"minimum_key" doc:"Smallest keys that certificates of a peer's chain may have, in bits."`
+	SignatureAlgorithms list[text]    `yaml:"signature_algorithms" enum:"sha256-rsa|sha384-rsa|sha512-rsa|sha256-rsapss|sha384-rsapss|sha512-rsapss|ecdsa-sha256|ecdsa-sha384|ecdsa-sha512|ed25519" auto:"all of them" doc:"What certificates of a peer's chain, below its root, may be signed with. MD5 and SHA-1 are refused in any case."`
+	OCSP                text          `yaml:"ocsp" default:"must-staple" enum:"must-staple|require" doc:"Where a server must staple an OCSP response that is good. must-staple: where its certificate says so (RFC 7633). require: always. Outbound only; nobody is asked for a response."`
+}
+
+type rawMinimumKey struct {
+	RSA count `yaml:"rsa" default:"2048" min:"2048" max:"8192" doc:"Bits of an RSA modulus."`
+	EC  count `yaml:"ec" default:"256" min:"256" max:"521" doc:"Bits of the curve of an ECDSA key."`
 }
 
 type rawCRL struct {
-	Files   list[path] `yaml:"files" doc:"CRL files, PEM or DER. Enforced. With revocation: require and no files every peer is refused, as this version fetches no CRLs."`
+	Files   list[path] `yaml:"files" doc:"CRLs, PEM or DER: files, or directories, of which each file that ends in .crl, .pem or .der counts. An empty directory is an error, and not an empty set."`
 	Grace   duration   `yaml:"grace" default:"24h" min:"0s" max:"90d" doc:"How long a CRL is used after its nextUpdate."`
-	MaxSize size       `yaml:"max_size" default:"64MiB" min:"1KiB" max:"1GiB" doc:"Largest CRL that is read."`
-	Refresh duration   `yaml:"refresh" default:"1h" min:"1m" max:"30d" doc:"How often CRLs are fetched. Used when fetching arrives in a later version."`
-	Timeout duration   `yaml:"timeout" default:"5s" min:"100ms" max:"5m" doc:"Time for one fetch. Used when fetching arrives in a later version."`
-	Hosts   list[text] `yaml:"hosts" default:"crl.nhs.uk" doc:"The only hosts CRLs may be fetched from. Used when fetching arrives in a later version."`
-	Proxy   text       `yaml:"proxy" doc:"HTTP proxy for fetching, http://host:port, without a password. Used when fetching arrives in a later version."`
+	MaxSize size       `yaml:"max_size" default:"64MiB" min:"1KiB" max:"1GiB" doc:"Largest CRL that is read or fetched."`
+	Refresh duration   `yaml:"refresh" default:"1h" min:"1s" max:"30d" doc:"How often each CRL is asked for at least; also before its nextUpdate, and at most once a minute, or as often as this says if that is shorter."`
+	Timeout duration   `yaml:"timeout" default:"5s" min:"100ms" max:"5m" doc:"How long a handshake waits for a CRL whose address was never asked before. timeouts.handshake bounds it too."`
+	Hosts   list[text] `yaml:"hosts" default:"crl.nhs.uk" doc:"The only hosts that CRLs are fetched from: a name, name:port, address, address:port or CIDR. Addresses that are not public are connected to only if they stand here as such. []: nothing is fetched."`
+	Proxy   text       `yaml:"proxy" doc:"HTTP proxy for fetching, http://host:port, without a password. Empty: none, whatever the environment variables say."`
 }
 
 type rawSlot struct {
@@ -99,13 +108,13 @@ type rawTunnel struct {
 	Slot          text              `yaml:"slot" doc:"The identity that is shown to peers. Needed."`
 	Peers         list[text]        `yaml:"peers" auto:"inbound: none, must be written; outbound: host of forward" doc:"Exact names of the peers that are accepted, in lower case. [\"*\"] accepts every certificate of the environment, and must be written out."`
 	Pins          list[text]        `yaml:"pins" doc:"SHA-256 of public keys (SPKI, hex). If there are any, the peer's key must be one of them, in addition to all else."`
-	Policy        text              `yaml:"policy" default:"enforce" enum:"enforce" later:"audit" doc:"enforce: what is refused is refused."`
+	Policy        text              `yaml:"policy" default:"enforce" enum:"enforce|audit" doc:"enforce: what is refused is refused. audit: it is let in all the same, logged and counted. Only to try new rules out."`
 	Revocation    text              `yaml:"revocation" enum:"require|prefer|off" auto:"the environment's" doc:"Overrides revocation of the environment."`
 	AcceptableCAs list[text]        `yaml:"acceptable_cas" auto:"the environment's" doc:"Overrides acceptable_cas of the environment. Inbound only."`
 	TLS           rawTLS            `yaml:"tls" doc:"Versions and cipher suites."`
 	ProxyProtocol text              `yaml:"proxy_protocol" default:"off" enum:"off|v2" doc:"Tell the service behind forward the address of the peer. Inbound only."`
 	AllowFrom     list[text]        `yaml:"allow_from" auto:"everyone" doc:"CIDRs of the addresses that may connect; others are closed before any cryptography. Unix sockets are not concerned."`
-	AllowUsers    list[text]        `yaml:"allow_users" doc:"Outbound only. A TCP listener lends the identity to every local user: [\"*\"] says that this is meant. Names of users are not supported by this version."`
+	AllowUsers    list[text]        `yaml:"allow_users" doc:"Users whose processes may connect to the TCP listeners, by name or uid; the kernel is asked who connects. Needed for TCP, as it lends the identity. [\"*\"] lets every local user in. Outbound only; unix sockets are not concerned."`
 	ServerName    text              `yaml:"server_name" auto:"host of forward, unless an address" doc:"Name sent in SNI. Outbound only."`
 	Timeouts      rawTimeouts       `yaml:"timeouts" doc:"Time limits of a connection."`
 	Connections   count             `yaml:"connections" default:"2000" min:"1" max:"1000000" doc:"Open connections of this tunnel; what is over is closed before any cryptography."`

@@ -18,6 +18,7 @@ func (r *reading) tunnel(name string, raw *rawTunnel, all *rawConfig, c *Config)
 		Revocation:    raw.Revocation.text,
 		Pins:          r.pins(&raw.Pins),
 		AcceptableCAs: r.acceptableCAs(&raw.AcceptableCAs),
+		Audit:         raw.Policy.text == "audit",
 		ProxyProtocol: raw.ProxyProtocol.text == "v2",
 		AllowFrom:     r.allowFrom(&raw.AllowFrom),
 		ServerName:    raw.ServerName.text,
@@ -31,13 +32,16 @@ func (r *reading) tunnel(name string, raw *rawTunnel, all *rawConfig, c *Config)
 	t.Forward = r.forward(raw.Forward)
 	t.Listen = r.listeners(&raw.Listen)
 	t.AnyPeer, t.Peers = r.peers(&raw.Peers)
-	t.AllowAllUsers = r.allowUsers(&raw.AllowUsers)
+	t.AllowAllUsers, t.AllowUsers = r.allowUsers(&raw.AllowUsers)
+	if t.Audit {
+		r.warn(raw.Policy.place, "policy is audit: peers that would be refused are let in, and only logged and counted", "set it to enforce once nobody is refused who should come in")
+	}
 	environment := r.environmentOf(t.Slot, c)
 	switch t.Revocation {
 	case "", environment.Revocation:
 		t.Revocation = environment.Revocation
 	case "require":
-		if len(environment.CRL.Files) == 0 {
+		if environment.CRL.none() {
 			r.warnNoCRLs(raw.Revocation.place)
 		}
 	default:
@@ -109,6 +113,7 @@ func (r *reading) outbound(raw *rawTunnel, t *Tunnel) {
 
 // lending judges who may use the identity of an outbound tunnel: whoever can connect to its listeners.
 func (r *reading) lending(raw *rawTunnel, t *Tunnel) {
+	tcp := len(t.Listen) == 0 // reported already
 	for i, l := range t.Listen {
 		p := raw.Listen.items[i].place()
 		if l.Network == "unix" {
@@ -117,26 +122,39 @@ func (r *reading) lending(raw *rawTunnel, t *Tunnel) {
 			}
 			continue
 		}
+		tcp = true
 		address, err := netip.ParseAddrPort(l.Address)
 		switch {
 		case l.Address == "":
 		case err != nil || !address.Addr().IsLoopback():
 			r.fail(p, "an outbound tunnel listens on loopback only", "write 127.0.0.1, [::1] or unix:/path: whoever connects acts with this host's identity")
-		case !t.AllowAllUsers:
-			r.fail(raw.AllowUsers.place, "a TCP listener lends the identity to every local user", `write allow_users: ["*"] if that is meant, or listen on unix:/path with a group`)
+		case !t.AllowAllUsers && len(t.AllowUsers) == 0:
+			r.fail(raw.AllowUsers.place, "a TCP listener lends the identity to every local user", `name the users who may connect: allow_users: [pcs]; write ["*"] if everyone is meant, or listen on unix:/path with a group`)
 		}
+	}
+	if len(t.AllowUsers) > 0 && !tcp {
+		r.fail(raw.AllowUsers.place, "has no effect: the tunnel has no TCP listener", "remove it: group and mode of a unix socket say who may connect")
 	}
 }
 
-func (r *reading) allowUsers(raw *list[text]) bool {
-	if len(raw.items) == 0 {
-		return false
+// allowUsers returns who may connect over TCP, or that everyone may.
+func (r *reading) allowUsers(raw *list[text]) (everyone bool, users []string) {
+	for _, user := range raw.items {
+		switch {
+		case user.text == "*" && len(raw.items) == 1:
+			return true, nil
+		case user.text == "*":
+			r.fail(user.place, `"*" stands alone`, `it lets every local user in: write ["*"], or names`)
+		case !userWords.MatchString(user.text) || !validID(user.text):
+			r.fail(user.place, "must be the name or the uid of a user"+user.not(user.text), "")
+		case slices.Contains(users, user.text):
+			r.fail(user.place, "the user is listed twice", "remove one of the two")
+		default:
+			r.users = append(r.users, user)
+		}
+		users = append(users, user.text)
 	}
-	if len(raw.items) == 1 && raw.items[0].text == "*" {
-		return true
-	}
-	r.fail(raw.place, "names of users are not supported by this version", `write ["*"], or listen on unix:/path with a group`)
-	return true // so that it is not reported as missing too
+	return false, users
 }
 
 // peers returns the names that are accepted, or that any is.

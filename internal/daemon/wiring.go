@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/manage"
@@ -28,7 +31,8 @@ func endpointConfig(t config.Tunnel) (rotate.EndpointConfig, error) {
 	c := rotate.EndpointConfig{
 		Role: rotate.Server, Peers: peers, Revocation: trust.Mode(t.Revocation), AcceptableCAs: t.AcceptableCAs,
 		MinVersion: t.TLS.MinVersion, MaxVersion: t.TLS.MaxVersion, CipherSuites: t.TLS.CipherSuites,
-		NoResumption: !t.TLS.Resumption, ServerName: t.ServerName,
+		NoResumption: !t.TLS.Resumption, ServerName: t.ServerName, Audit: t.Audit,
+		Late: true, // binding.Accepted is asked about each connection, before a byte is forwarded
 	}
 	if t.Direction == config.Outbound {
 		c.Role = rotate.Client
@@ -39,7 +43,7 @@ func endpointConfig(t config.Tunnel) (rotate.EndpointConfig, error) {
 // sameEndpoint reports whether two tunnels use TLS alike, so that an endpoint and
 // the sessions it can resume outlive a reload that does not concern them.
 func sameEndpoint(a, b config.Tunnel) bool {
-	return a.Direction == b.Direction && a.Slot == b.Slot && a.AnyPeer == b.AnyPeer && slices.Equal(a.Peers, b.Peers) &&
+	return a.Direction == b.Direction && a.Audit == b.Audit && a.Slot == b.Slot && a.AnyPeer == b.AnyPeer && slices.Equal(a.Peers, b.Peers) &&
 		slices.Equal(a.Pins, b.Pins) && a.Revocation == b.Revocation && slices.Equal(a.AcceptableCAs, b.AcceptableCAs) &&
 		a.TLS.MinVersion == b.TLS.MinVersion && a.TLS.MaxVersion == b.TLS.MaxVersion &&
 		slices.Equal(a.TLS.CipherSuites, b.TLS.CipherSuites) && a.TLS.Resumption == b.TLS.Resumption && a.ServerName == b.ServerName
@@ -50,6 +54,7 @@ func tunnelConfig(t config.Tunnel, e tunnel.Endpoint, limits config.Limits) tunn
 		Direction: tunnel.Direction(t.Direction), Forward: tunnel.Forward(t.Forward), Endpoint: e,
 		ProxyProtocol: t.ProxyProtocol, AllowFrom: t.AllowFrom, Handshake: t.Timeouts.Handshake, Dial: t.Timeouts.Dial,
 		Idle: t.Timeouts.Idle, KeepAlive: t.Timeouts.KeepAlive, Connections: t.Connections, ChainBytes: int(limits.ChainBytes),
+		Audit: t.Audit, Users: allowedUsers(t),
 	}
 	if t.Timeouts.KeepAlive == 0 {
 		c.KeepAlive = -1 // off, see tunnel.Config
@@ -58,6 +63,22 @@ func tunnelConfig(t config.Tunnel, e tunnel.Endpoint, limits config.Limits) tunn
 		c.Listen = append(c.Listen, tunnel.Listen{Network: l.Network, Address: l.Address, Mode: l.Mode, Group: l.Group})
 	}
 	return c
+}
+
+// allowedUsers returns the users of this host who may use an outbound tunnel, nil
+// for everyone. A name that the host does not have permits nobody: config has warned
+// of it, and a reload looks again.
+func allowedUsers(t config.Tunnel) map[uint32]bool {
+	if t.Direction != config.Outbound || t.AllowAllUsers {
+		return nil
+	}
+	users := make(map[uint32]bool, len(t.AllowUsers))
+	for _, name := range t.AllowUsers {
+		if uid, err := config.UserID(name); err == nil {
+			users[uid] = true
+		}
+	}
+	return users
 }
 
 func gateLimits(l config.Limits) tunnel.Limits {
@@ -80,10 +101,19 @@ func (b *binding) TLS() (*tls.Config, error) {
 }
 
 // Accepted returns the verdict on a peer that proved its key, see rotate.Endpoint.
-func (b *binding) Accepted(cs tls.ConnectionState) (trust.Verdict, error) {
+func (b *binding) Accepted(ctx context.Context, cs tls.ConnectionState) (trust.Verdict, error) {
 	e := b.endpoint.Load()
 	if e == nil {
 		return trust.Verdict{}, rotate.ErrNotReady
 	}
-	return e.Accepted(cs)
+	return e.Accepted(ctx, cs)
+}
+
+// Review judges the peer of an open connection again, see rotate.Endpoint.
+func (b *binding) Review(chain []*x509.Certificate, v trust.Verdict, now time.Time, undated bool) (trust.Verdict, error) {
+	e := b.endpoint.Load()
+	if e == nil {
+		return v, rotate.ErrNotReady
+	}
+	return e.Review(chain, v, now, undated)
 }

@@ -83,19 +83,5 @@ func judged(kind Kind, err error) error {
 // stays with its request.
 func WaitsFor(err error) bool {
 	var r *rotate.Refusal
-	if !errors.As(err, &r) {
-		return false
-	}
-	switch r.Reason {
-	case string(trust.NotYetValid), string(trust.UnknownIssuer), reasonNoTrust, reasonUnwritable, reasonRemoved:
-		return true
-	}
-	return false
+	return errors.As(err, &r) && r.Passes()
 }
-
-// Reasons of package rotate that pass by themselves.
-const (
-	reasonNoTrust    = "environment_not_ready"
-	reasonUnwritable = "state_unwritable"
-	reasonRemoved    = "removed" // the slot was taken out of the configuration, and may come back
-)

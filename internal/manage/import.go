@@ -181,7 +181,7 @@ func (m *Manager) judge(ctx context.Context, answer *enrol.Answer, o *ImportOrde
 // put it.
 func (m *Manager) unvouched(c *candidate) error {
 	if c.bundle == nil {
-		return &Error{Kind: Failed, Reason: reasonNoTrust, Err: c.missing,
+		return &Error{Kind: Failed, Reason: rotate.ReasonNoTrust, Err: c.missing,
 			Advice: "see the environment in spinecert status; the answer is judged by itself when its trust files are there"}
 	}
 	return &Error{Kind: Refused, Reason: string(trust.UnknownIssuer), Err: c.missing,

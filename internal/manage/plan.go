@@ -26,7 +26,9 @@ func Plan(c *config.Config, d *state.Directory) rotate.Plan {
 		}
 		p.Environments = append(p.Environments, rotate.EnvironmentConfig{
 			Name: e.Name, Profile: trust.Profile(e.Profile), NameFromCN: e.NameFromCN, Trust: files, CRLs: e.CRL.Files,
+			Fetch:  rotate.CRLFetch{Hosts: e.CRL.Hosts, Proxy: e.CRL.Proxy, Refresh: e.CRL.Refresh, Timeout: e.CRL.Timeout},
 			MaxCRL: e.CRL.MaxSize, AcceptableCAs: e.AcceptableCAs, Revocation: trust.Mode(e.Revocation), Grace: e.CRL.Grace,
+			MinRSABits: e.MinRSABits, MinECBits: e.MinECBits, Signatures: e.SignatureAlgorithms, RequireStaple: e.RequireStaple,
 		})
 	}
 	for _, s := range c.Slots {

@@ -189,7 +189,7 @@ func (m *Manager) waits(out Imported, c candidate, err error) (Imported, error) 
 		}
 	case string(trust.UnknownIssuer):
 		out.Again = fmt.Sprintf("it is tried again when the trust of environment %s changes", c.slot.Environment)
-	case reasonNoTrust:
+	case rotate.ReasonNoTrust:
 		out.Again = fmt.Sprintf("it is tried again when the trust of environment %s is there", c.slot.Environment)
 	default:
 		out.Again = "it is tried again by itself, every few minutes at least"

@@ -1,7 +1,9 @@
 package tunnel
 
 import (
+	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +15,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/tunnel/peercred"
 	"github.com/spinecert/spinecert/trust"
 )
 
@@ -22,8 +25,13 @@ type Endpoint interface {
 	// error while there is nothing to serve.
 	TLS() (*tls.Config, error)
 	// Accepted returns the verdict on the peer of a completed handshake. It is
-	// called once per handshake. An error ends the connection.
-	Accepted(tls.ConnectionState) (trust.Verdict, error)
+	// called once per handshake, and may wait for the network until ctx ends. An
+	// error ends the connection.
+	Accepted(ctx context.Context, cs tls.ConnectionState) (trust.Verdict, error)
+	// Review judges the peer of an open connection again. v is its last verdict; the
+	// one that is returned takes its place. A *trust.VerifyError ends the connection,
+	// any other error does not. With undated, no date counts.
+	Review(chain []*x509.Certificate, v trust.Verdict, now time.Time, undated bool) (trust.Verdict, error)
 }
 
 // Direction says on which side of a tunnel TLS is.
@@ -60,14 +68,20 @@ type Config struct {
 	Listen        []Listen
 	Forward       Forward
 	Endpoint      Endpoint
-	ProxyProtocol bool           // write a PROXY protocol v2 header to Forward; inbound only
-	AllowFrom     []netip.Prefix // sources that may connect over TCP; empty is all
-	Handshake     time.Duration  // from accept to the handshake's end; 10 s
-	Dial          time.Duration  // to Forward; 5 s
-	Idle          time.Duration  // without a byte either way; 0 is for ever
-	KeepAlive     time.Duration  // between TCP probes; 30 s; negative is off
-	Connections   int            // at once; 0 leaves it to the Gate
-	ChainBytes    int            // of the peer's certificates; 64 KiB
+	ProxyProtocol bool // write a PROXY protocol v2 header to Forward; inbound only
+	// Audit lets in whom Endpoint.Accepted refuses, and says so; Review cuts nobody.
+	// It takes an Endpoint that lets such peers pass the handshake.
+	Audit     bool
+	AllowFrom []netip.Prefix // sources that may connect over TCP; empty is all
+	// Users are those whose processes may connect over TCP, by uid. nil is
+	// everyone, empty is nobody. Outbound only: a unix socket has its mode.
+	Users       map[uint32]bool
+	Handshake   time.Duration // from accept to the handshake's end; 10 s
+	Dial        time.Duration // to Forward; 5 s
+	Idle        time.Duration // without a byte either way; 0 is for ever
+	KeepAlive   time.Duration // between TCP probes; 30 s; negative is off
+	Connections int           // at once; 0 leaves it to the Gate
+	ChainBytes  int           // of the peer's certificates; 64 KiB
 }
 
 const (
@@ -116,6 +130,9 @@ func (c Config) check(name string) (*settings, error) {
 	}
 	if c.ProxyProtocol && c.Direction == Outbound {
 		complain("the PROXY protocol is for inbound tunnels")
+	}
+	if c.Users != nil && c.Direction == Inbound {
+		complain("users are for outbound tunnels")
 	}
 	seen := make(map[string]bool)
 	for i, l := range c.Listen {
@@ -170,6 +187,25 @@ func (s *settings) allows(addr netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// permits returns why the process behind s may not use an outbound tunnel, or nil.
+func (s *settings) permits(from stream) error {
+	if s.Users == nil {
+		return nil
+	}
+	switch c := from.(type) {
+	case *net.UnixConn:
+		return nil
+	case *net.TCPConn:
+		uid, err := peercred.User(c)
+		if err != nil || s.Users[uid] {
+			return err
+		}
+		return fmt.Errorf("the user with uid %d is not among allow_users", uid)
+	default:
+		return errors.New("nobody can say who connects")
+	}
 }
 
 // check validates l, the index-th address of the tunnel called name.

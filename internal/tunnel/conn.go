@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -28,12 +29,10 @@ type Conn struct {
 	tls           *tls.Conn
 	secure, plain wire
 	remote        net.Addr // of the TLS peer
-	verdict       trust.Verdict
 	chain         []*x509.Certificate
 	unproved      *Handshake // accepted, as soon as the peer has shown that it accepts us
 
-	opened    bool
-	judged    bool         // guarded by tunnel.mu
+	judged    bool         // guarded by tunnel.mu; chain does not change any more
 	settled   bool         // the Gate counts the source no longer
 	truncated bool         // written by fromTLS, read by finish
 	relaying  atomic.Int32 // goroutines that are left
@@ -46,20 +45,28 @@ type Conn struct {
 	movedAt time.Time
 
 	mu      sync.Mutex
-	streams [2]stream // what stop closes
-	cause   string    // why the connection ended, once it has
+	verdict trust.Verdict  // the last one
+	told    []trust.Reason // why it would have been refused or cut, see Config.Audit
+	opened  bool           // let in: its end is reported
+	streams [2]stream      // what stop closes
+	cause   string         // why the connection ended, once it has
 	err     error
 }
 
 // Remote returns the address of the TLS peer.
 func (c *Conn) Remote() net.Addr { return c.remote }
 
-// Chain returns the certificates the peer presented, its leaf first. It must not
-// be changed.
+// Chain returns the certificates the peer presented, its leaf first; none under
+// Config.Audit, perhaps. It must not be changed.
 func (c *Conn) Chain() []*x509.Certificate { return c.chain }
 
-// Verdict returns what the Endpoint said of the peer when it connected.
-func (c *Conn) Verdict() trust.Verdict { return c.verdict }
+// Verdict returns what the Endpoint said last of the peer; it is zero while the
+// peer is only let in by Config.Audit.
+func (c *Conn) Verdict() trust.Verdict {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.verdict
+}
 
 // Cut ends the connection at once. cause is what Closed reports; it must be
 // from a bounded set. Cutting twice, or what has ended, does nothing and
@@ -149,6 +156,10 @@ func (c *Conn) serveInbound() bool {
 
 func (c *Conn) serveOutbound() bool {
 	deadline := c.accepted.Add(c.set.Handshake)
+	if err := c.set.permits(c.first); err != nil {
+		c.report(Handshake{Result: Limited, Reason: LimitAllowUsers, Err: fmt.Errorf("refuse connection: limit %s: %w", LimitAllowUsers, err)})
+		return false
+	}
 	if _, err := c.set.Endpoint.TLS(); err != nil { // before the peer is bothered
 		c.report(Handshake{Result: Failed, Reason: NotReady, Err: err})
 		return false
@@ -193,26 +204,25 @@ func (c *Conn) handshake(s stream, role func(net.Conn, *tls.Config) *tls.Conn, d
 	return c.judge(s)
 }
 
-// judge asks for the verdict and registers the connection as judged.
+// judge asks for the verdict, and makes the connection one that Review looks at.
 func (c *Conn) judge(s stream) bool {
-	state := c.tls.ConnectionState()
-	verdict, err := c.set.Endpoint.Accepted(state)
-	if err != nil {
-		result, reason := classify(err)
-		c.report(Handshake{Result: result, Reason: reason, Err: err, Resumed: state.DidResume})
-		c.linger(s, result)
+	state, epoch := c.tls.ConnectionState(), c.tunnel.epoch.Load()
+	ctx, cancel := context.WithDeadline(c.tunnel.ctx, c.accepted.Add(c.set.Handshake))
+	verdict, err := c.set.Endpoint.Accepted(ctx, state)
+	cancel()
+	h := outcome(verdict, err, c.set.Audit)
+	if h.passed() {
+		c.verdict, c.chain = h.Verdict, state.PeerCertificates
+		h = c.register(h, epoch)
+	}
+	h.Resumed = state.DidResume
+	if !h.passed() {
+		c.report(h)
+		c.linger(s, h.Result)
 		return false
 	}
 	c.settle()
-	c.verdict, c.chain = verdict, state.PeerCertificates
-	c.tunnel.mu.Lock()
-	c.judged = true
-	c.tunnel.mu.Unlock()
-	// Here the sequence of the trust state that judged is compared with the
-	// current one, when open connections are judged again (DESIGN.md, 5):
-	// registration comes first, so that no change falls between the two.
-
-	h := Handshake{Result: Accepted, Verdict: verdict, Resumed: state.DidResume, Duration: time.Since(c.accepted)}
+	h.Duration = time.Since(c.accepted)
 	if c.set.Direction == Outbound && state.Version >= tls.VersionTLS13 {
 		// In TLS 1.3 a client is done before the server has looked at its
 		// certificate: nothing is accepted before the first byte.
@@ -220,7 +230,6 @@ func (c *Conn) judge(s stream) bool {
 	} else {
 		c.report(h)
 	}
-	c.opened = true
 	c.tunnel.observer.opened(c)
 	return true
 }
@@ -228,6 +237,9 @@ func (c *Conn) judge(s stream) bool {
 // report tells the observer about the handshake.
 func (c *Conn) report(h Handshake) {
 	h.Remote = c.remote
+	if h.Result != Accepted && c.tls != nil {
+		h.Chain = c.tls.ConnectionState().PeerCertificates // read, whatever became of the handshake
+	}
 	if h.Duration == 0 {
 		h.Duration = time.Since(c.accepted)
 	}

@@ -26,6 +26,12 @@
 // close_notify. The exception is a TLS peer that sends FIN between two records,
 // because too many do; it is reported as CauseTruncated.
 //
+// # Reviews
+//
+// Review judges the peers of open connections again and cuts those that are refused
+// since. With Config.Audit nobody is refused and nobody cut: what would have been is
+// told to the Observer.
+//
 // # Floods
 //
 // What is over a limit of the Gate or the Config is closed before any crypto.

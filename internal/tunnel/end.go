@@ -77,7 +77,7 @@ func (c *Conn) finish() {
 		}
 		closeAll(c.streams)
 	}
-	cause, err := c.cause, c.err
+	cause, err, opened := c.cause, c.err, c.opened
 	c.mu.Unlock()
 
 	if c.unproved != nil {
@@ -85,7 +85,7 @@ func (c *Conn) finish() {
 	}
 	c.settle()
 	t := c.tunnel
-	if c.opened {
+	if opened {
 		t.observer.closed(c, Closed{Cause: cause, Remote: c.remote, Err: err,
 			Received: c.received.Load(), Sent: c.sent.Load(), Duration: time.Since(c.accepted)})
 	}
@@ -99,11 +99,12 @@ func (c *Conn) finish() {
 }
 
 // concludeUnproved reports a TLS 1.3 handshake whose peer never sent a byte: it
-// failed if the peer ended with an alert or a reset, else it was accepted.
+// failed if the peer ended with an alert or a reset, else it was accepted, also
+// if Review cut it since.
 func (c *Conn) concludeUnproved(err error) {
 	h := *c.unproved
 	c.unproved = nil
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) && refusalOf(err) == nil {
 		h = Handshake{Result: Failed, Reason: string(trust.Protocol), Resumed: h.Resumed, Err: explain(err), Duration: h.Duration}
 	}
 	c.report(h)

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -219,7 +220,9 @@ func TestNotReadyEndpoint(t *testing.T) {
 func TestAcceptedRefuses(t *testing.T) {
 	b := newBackend(t, "tcp", nil, echo)
 	s := start(t, Inbound, tls.VersionTLS12, b.Addr(), nil)
-	s.endpoint.err = &trust.VerifyError{Reason: trust.Revoked, Detail: "just now"}
+	s.endpoint.judge = func(context.Context, tls.ConnectionState) (trust.Verdict, error) {
+		return trust.Verdict{}, &trust.VerifyError{Reason: trust.Revoked, Detail: "just now"}
+	}
 	c := s.secure(t, tls.VersionTLS12, nil)
 	_ = c.Handshake()
 	if h := s.seen.awaitHandshake(t, 1); h.Result != Refused || h.Reason != string(trust.Revoked) {

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -35,7 +36,10 @@ func TestMain(m *testing.M) {
 type fakeEndpoint struct {
 	config   atomic.Pointer[tls.Config]
 	accepted atomic.Int64
-	err      error
+	reviewed atomic.Int64
+	// What Accepted and Review say, where a test sets them before it connects.
+	judge func(context.Context, tls.ConnectionState) (trust.Verdict, error)
+	again func([]*x509.Certificate, trust.Verdict, time.Time, bool) (trust.Verdict, error)
 }
 
 func (e *fakeEndpoint) TLS() (*tls.Config, error) {
@@ -45,9 +49,23 @@ func (e *fakeEndpoint) TLS() (*tls.Config, error) {
 	return nil, os.ErrNotExist
 }
 
-func (e *fakeEndpoint) Accepted(s tls.ConnectionState) (trust.Verdict, error) {
+func (e *fakeEndpoint) Accepted(ctx context.Context, s tls.ConnectionState) (trust.Verdict, error) {
 	e.accepted.Add(1)
-	return trust.Verdict{Chain: s.PeerCertificates, Name: s.PeerCertificates[0].Subject.CommonName}, e.err
+	if e.judge != nil {
+		return e.judge(ctx, s)
+	}
+	if len(s.PeerCertificates) == 0 {
+		return trust.Verdict{}, &trust.VerifyError{Reason: trust.NoCertificate, Detail: "the peer presented no certificate"}
+	}
+	return trust.Verdict{Chain: s.PeerCertificates, Name: s.PeerCertificates[0].Subject.CommonName}, nil
+}
+
+func (e *fakeEndpoint) Review(chain []*x509.Certificate, v trust.Verdict, now time.Time, undated bool) (trust.Verdict, error) {
+	e.reviewed.Add(1)
+	if e.again != nil {
+		return e.again(chain, v, now, undated)
+	}
+	return v, nil
 }
 
 // spine is a little PKI with a TLS configuration for each side.
@@ -106,6 +124,8 @@ type recorder struct {
 	closings   []Closed
 	troubles   []Trouble
 	opened     []*Conn
+	cuts       []string // reasons
+	wouldCuts  []string
 	news       chan struct{}
 }
 
@@ -126,7 +146,11 @@ func (r *recorder) observer() Observer {
 		Handshake: func(h Handshake) { r.note(func() { r.handshakes = append(r.handshakes, h) }) },
 		Opened:    func(c *Conn) { r.note(func() { r.opened = append(r.opened, c) }) },
 		Closed:    func(_ *Conn, e Closed) { r.note(func() { r.closings = append(r.closings, e) }) },
-		Trouble:   func(e Trouble) { r.note(func() { r.troubles = append(r.troubles, e) }) },
+		Cut:       func(_ *Conn, e *trust.VerifyError) { r.note(func() { r.cuts = append(r.cuts, string(e.Reason)) }) },
+		WouldCut: func(_ *Conn, e *trust.VerifyError) {
+			r.note(func() { r.wouldCuts = append(r.wouldCuts, string(e.Reason)) })
+		},
+		Trouble: func(e Trouble) { r.note(func() { r.troubles = append(r.troubles, e) }) },
 	}
 }
 

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"crypto/x509"
 	"net"
 	"time"
 
@@ -14,6 +15,7 @@ type Result string
 const (
 	Accepted Result = "accepted"
 	Refused  Result = "refused" // the peer was judged, or had nothing to judge; Reason is a trust.Reason
+	Audited  Result = "audited" // would be refused, and goes on as Config.Audit is set; Reason is a trust.Reason
 	Limited  Result = "limited" // closed before any crypto; Reason is a Limit constant
 	Failed   Result = "failed"  // Reason is trust.Protocol, or NotReady
 )
@@ -24,6 +26,7 @@ const (
 	LimitPerSource   = "per_source"
 	LimitHandshakes  = "handshakes"
 	LimitAllowFrom   = "allow_from"
+	LimitAllowUsers  = "allow_users"
 )
 
 // NotReady is the reason of a handshake that found nothing to serve.
@@ -32,16 +35,20 @@ const NotReady = "not_ready"
 // Handshake reports one attempt to connect through TLS.
 type Handshake struct {
 	Result   Result
-	Reason   string        // "" if accepted
-	Verdict  trust.Verdict // if accepted
-	Remote   net.Addr      // of the TLS peer; of the local client if the peer was never reached
+	Reason   string              // "" if accepted
+	Verdict  trust.Verdict       // if accepted; else zero
+	Remote   net.Addr            // of the TLS peer; of the local client if the peer was never reached
+	Chain    []*x509.Certificate // that the peer presented, its leaf first, if it was not accepted; it need not have proved its key
 	Resumed  bool
 	Err      error         // nil if accepted; says more than Reason
 	Duration time.Duration // from accept
 }
 
+// passed reports whether the connection goes on.
+func (h *Handshake) passed() bool { return h.Result == Accepted || h.Result == Audited }
+
 // The causes of a connection's end that Closed reports, beside those given to
-// Conn.Cut.
+// Conn.Cut and the reasons of package trust.
 const (
 	CauseEnd       = "end"       // both sides ended in good order
 	CauseTruncated = "truncated" // the TLS peer ended without saying so (no close_notify)
@@ -55,7 +62,7 @@ const (
 type Closed struct {
 	Cause    string
 	Remote   net.Addr
-	Err      error // of CauseError and CauseForward
+	Err      error // of CauseError and CauseForward; the *trust.VerifyError of what Review cut
 	Received int64 // bytes of plaintext from the TLS peer
 	Sent     int64 // bytes of plaintext to the TLS peer
 	Duration time.Duration
@@ -85,7 +92,13 @@ type Observer struct {
 	Handshake func(Handshake)
 	Opened    func(*Conn) // the connection is judged and about to be forwarded
 	Closed    func(*Conn, Closed)
-	Trouble   func(Trouble)
+	// Cut is told of an open connection that Review has ended, before Closed is:
+	// Closed.Cause will be the reason.
+	Cut func(*Conn, *trust.VerifyError)
+	// WouldCut is told of one that Review left alone, as Config.Audit is set: once
+	// for each connection and reason.
+	WouldCut func(*Conn, *trust.VerifyError)
+	Trouble  func(Trouble)
 }
 
 func (o *Observer) handshake(h Handshake) {
@@ -103,6 +116,18 @@ func (o *Observer) opened(c *Conn) {
 func (o *Observer) closed(c *Conn, e Closed) {
 	if o.Closed != nil {
 		o.Closed(c, e)
+	}
+}
+
+func (o *Observer) cut(c *Conn, refusal *trust.VerifyError) {
+	if o.Cut != nil {
+		o.Cut(c, refusal)
+	}
+}
+
+func (o *Observer) wouldCut(c *Conn, refusal *trust.VerifyError) {
+	if o.WouldCut != nil {
+		o.WouldCut(c, refusal)
 	}
 }
 

@@ -21,10 +21,30 @@ const (
 	wordsBadServerChain      = "tls: failed to parse certificate from server: "
 )
 
-// classify says how a handshake that ended with err counts.
-func classify(err error) (Result, string) {
+// refusalOf returns the refusal in err, or nil.
+func refusalOf(err error) *trust.VerifyError {
 	var refusal *trust.VerifyError
 	if errors.As(err, &refusal) {
+		return refusal
+	}
+	return nil
+}
+
+// outcome is how a handshake ended whose peer got this verdict.
+func outcome(v trust.Verdict, err error, audit bool) Handshake {
+	if err == nil {
+		return Handshake{Result: Accepted, Verdict: v}
+	}
+	result, reason := classify(err)
+	if audit && refusalOf(err) != nil {
+		result = Audited
+	}
+	return Handshake{Result: result, Reason: reason, Err: err}
+}
+
+// classify says how a handshake that ended with err counts.
+func classify(err error) (Result, string) {
+	if refusal := refusalOf(err); refusal != nil {
 		return Refused, string(refusal.Reason)
 	}
 	switch {

@@ -22,6 +22,8 @@ type Tunnel struct {
 	patient context.Context
 
 	settings       atomic.Pointer[settings] // what new connections get
+	epoch          atomic.Uint64            // raised when a Review begins, before it lists connections
+	reviews        sync.Mutex               // one Review at a time
 	received, sent atomic.Int64
 
 	// Guarded by gate.sockets.mu.
@@ -207,12 +209,14 @@ func (t *Tunnel) Stats() Stats {
 	return Stats{Connections: n, Received: t.received.Load(), Sent: t.sent.Load()}
 }
 
-// Connections returns the open connections whose peer was judged. A connection
-// that is judged afterwards is not among them: it uses the Endpoint's
-// configuration of that moment or compares it again (DESIGN.md, 5).
+// Connections returns the open connections whose peer was judged.
 func (t *Tunnel) Connections() []*Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.judgedLocked()
+}
+
+func (t *Tunnel) judgedLocked() []*Conn {
 	open := make([]*Conn, 0, len(t.conns))
 	for c := range t.conns {
 		if c.judged {

@@ -1,0 +1,38 @@
+package config
+
+import (
+	"math"
+	"os/user"
+	"strconv"
+)
+
+// UserID returns the uid of a user, by name or number. The error is that of the system's user database.
+func UserID(name string) (uint32, error) {
+	if id, err := strconv.ParseUint(name, 10, 32); err == nil && id < math.MaxUint32 {
+		return uint32(id), nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, err
+	}
+	id, err := strconv.ParseUint(u.Uid, 10, 32)
+	return uint32(id), err
+}
+
+// validID reports whether a word of digits is a uid; the last one stands for none, see setresuid(2).
+func validID(name string) bool {
+	if name[0] < '0' || name[0] > '9' {
+		return true
+	}
+	id, err := strconv.ParseUint(name, 10, 32)
+	return err == nil && id < math.MaxUint32
+}
+
+// lookUpUsers warns of users that this host does not have.
+func (r *reading) lookUpUsers() {
+	for _, name := range r.users {
+		if _, err := UserID(name.text); err != nil {
+			r.warn(name.place, "there is no user "+name.text+" on this host: the word lets nobody in", "make the user, or remove the word; then reload")
+		}
+	}
+}

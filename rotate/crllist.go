@@ -1,0 +1,282 @@
+package rotate
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/rotate/fetch"
+	"github.com/spinecert/spinecert/trust"
+)
+
+// crllist.go: which lists an environment knows, and when each is asked for. All of
+// it belongs to the run loop.
+
+const (
+	maxFlights     = 4 // lists that are asked for at once, of all environments
+	maxUnwanted    = 2 // of them, such as no handshake waits for
+	maxPeerLists   = 1024
+	defaultRefresh = time.Hour
+	defaultWait    = 5 * time.Second
+	leastPause     = time.Minute // between two requests for one address, unless CRLFetch.Refresh is shorter
+	longestPause   = 15 * time.Minute
+	forgetAfter    = 7 * 24 * time.Hour // a peer's list that nobody serves any more
+)
+
+// crlList is one address and what is known of its list.
+type crlList struct {
+	address  string
+	origin   CRLOrigin
+	crl      *trust.CRL // in force; nil while there is none
+	kept     KeptCRL
+	tried    time.Time
+	since    time.Time // when it became known
+	next     time.Time
+	failures int
+	err      error
+	told     string // outcome last told
+	barred   bool   // it may not be asked for
+	asked    bool   // it was answered, or failed, once: no handshake waits for it again
+	flying   bool
+	saving   bool
+	waiting  []*seeker
+}
+
+func (e *Environment) refresh() time.Duration { return cmp.Or(e.config.Fetch.Refresh, defaultRefresh) }
+
+// retune takes over what the configuration says of fetching.
+func (e *Environment) retune() {
+	c := e.config.Fetch
+	e.patience.Store(int64(cmp.Or(c.Timeout, defaultWait)))
+	e.fetchAt = time.Time{}
+	if len(c.Hosts) == 0 {
+		e.client.Store(nil)
+		return
+	}
+	client, err := fetch.New(c.client(e.config.MaxCRL))
+	if err != nil {
+		client = nil // Plan.Check refused it before it came here
+	}
+	e.client.Store(client)
+	for _, l := range e.lists {
+		if l.origin == CRLOfCarrier {
+			continue
+		}
+		if l.failures > 0 { // what had no route may have one now
+			l.next = time.Time{}
+		}
+		if l.bar(client); l.barred && l.crl == nil && l.origin == CRLOfPeer {
+			delete(e.lists, l.address)
+		}
+	}
+}
+
+// bar notes whether the list may be asked for at all.
+func (l *crlList) bar(client *fetch.Client) {
+	was := l.barred
+	l.barred = false
+	if client == nil {
+		return
+	}
+	if err := client.Permits(l.address); err != nil {
+		l.barred, l.err = true, err
+	} else if was {
+		l.err = nil
+	}
+}
+
+// client translates c for package fetch.
+func (c CRLFetch) client(maxBytes int64) fetch.Config {
+	return fetch.Config{Hosts: c.Hosts, Proxy: c.Proxy, MaxBytes: cmp.Or(maxBytes, maxFile)}
+}
+
+// want makes addresses known, each with the first origin that applies.
+func (e *Environment) want(addresses []string, origin CRLOrigin, now time.Time) {
+	client := e.client.Load()
+	if client == nil {
+		return
+	}
+	for _, address := range addresses {
+		if l := e.lists[address]; l != nil {
+			if l.origin == CRLOfPeer {
+				l.origin = origin
+			}
+			continue
+		}
+		l := &crlList{address: address, origin: origin, since: now, kept: KeptCRL{Address: address}}
+		// What ours name and nobody may ask for is told; what peers name is not kept.
+		if l.bar(client); origin == CRLOfPeer && (l.barred || !e.roomForPeer(now)) {
+			continue
+		}
+		e.lists[address] = l
+		e.fetchAt, e.untold = time.Time{}, true
+	}
+}
+
+// roomForPeer reports whether one more list of a peer may be known, and makes room
+// by forgetting one that never came.
+func (e *Environment) roomForPeer(now time.Time) bool {
+	var worst *crlList
+	n := 0
+	for _, l := range e.lists {
+		if l.origin != CRLOfPeer {
+			continue
+		}
+		n++
+		if l.crl == nil && !l.flying && l.asked && now.Sub(l.tried) > leastPause && (worst == nil || l.tried.Before(worst.tried)) {
+			worst = l
+		}
+	}
+	if n < maxPeerLists {
+		return true
+	}
+	if worst == nil {
+		return false
+	}
+	delete(e.lists, worst.address)
+	return true
+}
+
+// collect makes the lists known that the bundle and our own certificates name, and
+// lets go of those that nobody names any more.
+func (e *Environment) collect(k *Keeper, now time.Time) {
+	e.collected = now
+	state := e.state.Load()
+	if state == nil {
+		return
+	}
+	named := map[string]bool{}
+	note := func(addresses []string, origin CRLOrigin) {
+		for _, a := range addresses {
+			named[a] = true
+		}
+		e.want(addresses, origin, now)
+	}
+	if e.config.Revocation != trust.Off {
+		for _, s := range k.slots {
+			if snap := s.snapshot.Load(); snap != nil && snap.env == e {
+				note(ownAddresses(snap.Generation.Identity), CRLOfOwn)
+			}
+		}
+		for _, ca := range state.Bundle().SubCAs() {
+			if !now.After(ca.NotAfter) {
+				note(trust.CRLAddresses(ca), CRLOfBundle)
+			}
+		}
+	}
+	for address, l := range e.lists {
+		switch {
+		case l.origin == CRLOfCarrier && e.superseded(l, now) && !k.suspect():
+			delete(e.lists, address)
+			e.forgetKept(k, address)
+			continue
+		case named[address] || l.flying || l.origin == CRLOfCarrier:
+			continue
+		case l.origin != CRLOfPeer:
+			l.origin = CRLOfPeer
+		}
+		last := l.since
+		if l.kept.Fetched.After(last) {
+			last = l.kept.Fetched
+		}
+		if l.failures > 0 && now.Sub(last) > forgetAfter && !k.suspect() {
+			delete(e.lists, address)
+			e.forgetKept(k, address)
+		}
+	}
+	e.tellLists()
+}
+
+// superseded reports whether a carried list has ended and a newer one of its
+// issuer and partition is in force.
+func (e *Environment) superseded(l *crlList, now time.Time) bool {
+	if l.crl == nil || !now.After(l.crl.NextUpdate().Add(e.config.Grace)) {
+		return false
+	}
+	return slices.ContainsFunc(e.state.Load().CRLs(), func(other *trust.CRL) bool {
+		named := len(l.crl.Scope().RawNames) > 0 && sameList(other, l.crl)
+		unnamed := len(other.Scope().RawNames) == 0 && bytes.Equal(other.Issuer(), l.crl.Issuer()) && path.Base(other.Origin()) == path.Base(l.address)
+		return (named || unnamed) && olderCRL(l.crl, other)
+	})
+}
+
+// wantOwn makes the lists known that a generation names.
+func (e *Environment) wantOwn(g *Generation, now time.Time) {
+	if e.config.Revocation != trust.Off {
+		e.want(ownAddresses(g.Identity), CRLOfOwn, now)
+	}
+}
+
+func ownAddresses(id *pki.Identity) []string {
+	out := trust.CRLAddresses(id.Leaf())
+	for _, c := range id.Chain() {
+		out = append(out, trust.CRLAddresses(c)...)
+	}
+	return out
+}
+
+// allCRLs are those of files, then the fetched and carried ones of CAs that are in
+// the bundle, each content once.
+func (e *Environment) allCRLs(bundle *trust.Bundle) []*trust.CRL {
+	out := slices.Clone(e.files)
+	for _, address := range slices.Sorted(maps.Keys(e.lists)) {
+		crl := e.lists[address].crl
+		if crl == nil || !bundle.Holds(crl.IssuerCertificate()) {
+			continue
+		}
+		out = append(out, crl)
+	}
+	return out
+}
+
+// schedule says when a list is asked for again.
+func (e *Environment) schedule(l *crlList, now time.Time) {
+	every := e.refresh()
+	least := min(leastPause, every)
+	spread := func(d time.Duration) time.Duration { return d*9/10 + rand.N(d/5+1) }
+	if l.failures > 0 {
+		most := max(least, min(every, longestPause))
+		l.next = wall(now.Add(spread(min(least<<min(l.failures-1, 10), most))))
+		return
+	}
+	next := now.Add(spread(every))
+	if l.crl != nil {
+		// Early enough for several attempts before it ends.
+		life := l.crl.NextUpdate().Sub(l.crl.ThisUpdate())
+		if due := l.crl.NextUpdate().Add(-life / 10); due.Before(next) {
+			next = due
+		}
+	}
+	if soonest := now.Add(spread(least)); next.Before(soonest) {
+		next = soonest
+	}
+	l.next = wall(next)
+}
+
+// wall takes the monotonic reading away: a host that sleeps, or whose clock is set,
+// asks by the time of day.
+func wall(t time.Time) time.Time { return t.Round(0) }
+
+// due reports whether a list is to be asked for. A clock that was set back must not
+// put it off for years.
+func (l *crlList) due(now time.Time, every time.Duration) bool {
+	return !now.Before(l.next) || l.next.Sub(wall(now)) > 2*every+longestPause
+}
+
+// tellLists publishes how the lists stand, for readers and for handshakes.
+func (e *Environment) tellLists() {
+	e.untold = false
+	status, asked := make([]CRLStatus, 0, len(e.lists)), make(map[string]bool, len(e.lists))
+	for _, address := range slices.Sorted(maps.Keys(e.lists)) {
+		l := e.lists[address]
+		asked[address] = l.asked
+		status = append(status, CRLStatus{Address: l.address, Origin: l.origin, CRL: l.crl, Fetched: l.kept.Fetched, Tried: l.tried, Next: l.next, Failures: l.failures, Err: l.err})
+	}
+	e.crls.Store(&status)
+	e.asked.Store(&asked)
+}
