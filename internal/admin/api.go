@@ -51,15 +51,6 @@ type Environment struct {
 	PendingSince Time   `json:"pending_since"`
 }
 
-// CRL is one revocation list in force.
-type CRL struct {
-	Origin     string    `json:"origin"`
-	Issuer     string    `json:"issuer"`
-	Entries    int       `json:"entries"`
-	ThisUpdate time.Time `json:"this_update"`
-	NextUpdate time.Time `json:"next_update"`
-}
-
 // Slot is one slot. State is empty, ready, pending, refused or held; a slot with
 // a generation serves it, whatever its state.
 type Slot struct {
@@ -106,6 +97,13 @@ type Tunnel struct {
 	Accepted    uint64   `json:"accepted"` // handshakes
 	Refused     uint64   `json:"refused"`
 	LastError   string   `json:"last_error"`
+	Policy      string   `json:"policy"` // enforce or audit
+	Revocation  string   `json:"revocation"`
+	Audited     uint64   `json:"audited"` // handshakes that would have been refused
+	// A tunnel that accepted until its slot rotated, and only refuses since, shows it here.
+	LastAccepted      Time   `json:"last_accepted"`
+	LastRefused       Time   `json:"last_refused"`
+	LastRefusedReason string `json:"last_refused_reason"`
 }
 
 // Condition is something that is wrong, in the codes of the contract.

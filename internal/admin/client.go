@@ -27,7 +27,8 @@ type Client struct {
 func NewClient(socket string) *Client {
 	d := &net.Dialer{}
 	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
+		DisableKeepAlives:     true,
+		ExpectContinueTimeout: writeTimeout, // used by CarryCRL alone
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, "unix", socket)
 		},
@@ -67,6 +68,10 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	return c.send(ctx, req, out)
+}
+
+func (c *Client) send(ctx context.Context, req *http.Request, out any) error {
 	res, err := c.http.Do(req)
 	if err != nil {
 		return c.unreachable(ctx, err)

@@ -39,6 +39,8 @@ type Backend struct {
 	Request    func(ctx context.Context, id string) (CSRResult, error)
 	Import     func(context.Context, Caller, ImportRequest) (ImportResult, error)
 	Rollback   func(context.Context, Caller, RollbackRequest) (RotateResult, error)
+	Refusals   func(context.Context) []Refusal
+	Doctor     func(context.Context, DoctorRequest) (DoctorResult, error)
 	// Trust may be nil.
 	Trust *TrustBackend
 	// Writers returns the user IDs that may change something.
@@ -64,6 +66,8 @@ func NewServer(b Backend) *http.Server {
 	}))
 	requestRoutes(mux, b)
 	trustRoutes(mux, b)
+	doctorRoute(mux, b)
+	refusalRoutes(mux, b)
 	mux.HandleFunc("/", notSupported)
 	return &http.Server{
 		Handler:           identified(mux),
@@ -103,13 +107,9 @@ func change[T any](b Backend, action string, do func(context.Context, Caller, T)
 // changeUpTo is change for requests with up to limit bytes.
 func changeUpTo[T any](b Backend, action string, limit int64, do func(context.Context, Caller, T) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		caller, _ := r.Context().Value(callerKey{}).(Caller)
-		if !slices.Contains(b.Writers(), caller.UID) {
-			if b.Forbidden != nil {
-				b.Forbidden(caller, action)
-			}
-			answer(w, nil, &Error{Code: CodeForbidden, Message: fmt.Sprintf("user %d may read, but not change anything", caller.UID),
-				Hint: "run as root, or add the user to admin.writers"})
+		caller, err := permitted(b, r, action)
+		if err != nil {
+			answer(w, nil, err)
 			return
 		}
 		var in T
@@ -120,6 +120,19 @@ func changeUpTo[T any](b Backend, action string, limit int64, do func(context.Co
 		result, err := do(r.Context(), caller, in)
 		answer(w, result, err)
 	}
+}
+
+// permitted returns who asks to change something, if that one may.
+func permitted(b Backend, r *http.Request, action string) (Caller, error) {
+	caller, _ := r.Context().Value(callerKey{}).(Caller)
+	if slices.Contains(b.Writers(), caller.UID) {
+		return caller, nil
+	}
+	if b.Forbidden != nil {
+		b.Forbidden(caller, action)
+	}
+	return caller, &Error{Code: CodeForbidden, Message: fmt.Sprintf("user %d may read, but not change anything", caller.UID),
+		Hint: "run as root, or add the user to admin.writers"}
 }
 
 // decode reads the body of a request: what is not known in it is an error.

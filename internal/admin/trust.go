@@ -93,6 +93,7 @@ type TrustBackend struct {
 	Diff   func(context.Context, TrustDiffRequest) (TrustDiff, error)
 	Add    func(context.Context, Caller, TrustAddRequest) (TrustAddResult, error)
 	Accept func(context.Context, Caller, TrustAcceptRequest) (TrustEnvironment, error)
+	Carry  func(context.Context, Caller, CarryRequest) (CarriedCRL, error) // may be nil
 }
 
 // trustRoutes adds the trust of environments to the API.
@@ -119,6 +120,7 @@ func trustRoutes(mux *http.ServeMux, b Backend) {
 	mux.HandleFunc("POST /v1/trust/accept", change(b, "trust accept", func(ctx context.Context, c Caller, in TrustAcceptRequest) (any, error) {
 		return b.Trust.Accept(ctx, c, in)
 	}))
+	carryRoute(mux, b)
 }
 
 // Trust asks for the trust of all environments.

@@ -78,7 +78,7 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVar(&a.global.output, "output", outputText, "text or json")
 	flags.DurationVar(&a.global.timeout, "timeout", 0, "how long to wait for daemon or peer (default 10s, or 30s for what changes something)")
 	complete(root, "output", outputText, outputJSON)
-	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newRotateCmd(a), newRollbackCmd(a), newReloadCmd(a), newTrustCmd(a), newStateCmd(a),
+	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newDoctorCmd(a), newRotateCmd(a), newRollbackCmd(a), newReloadCmd(a), newTrustCmd(a), newStateCmd(a),
 		newConfigCmd(a), newSandboxCmd(a), newCompletionCmd(a), newVersionCmd(a))
 	root.SetHelpCommand(newHelpCmd())
 	return root
@@ -108,34 +108,12 @@ func (a *app) checkFlags(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("timeout") && a.global.timeout <= 0 {
 		return usagef("write for example --timeout 10s", "--timeout %s: must be more than nothing", a.global.timeout)
 	}
-	for name := range cmd.Annotations {
-		if flag, ok := strings.CutPrefix(name, annotationLater); ok && cmd.Flags().Changed(flag) {
-			return notSupported("--" + flag)
-		}
-	}
 	return nil
-}
-
-// annotationLater marks flags that the contract names and this version has not.
-const annotationLater = "later:"
-
-// later adds a flag that is refused, and that no help shows.
-func later(cmd *cobra.Command, name string) {
-	cmd.Flags().Bool(name, false, "")
-	markLater(cmd, name)
-}
-
-func markLater(cmd *cobra.Command, name string) {
-	_ = cmd.Flags().MarkHidden(name) // it exists
-	if cmd.Annotations == nil {
-		cmd.Annotations = map[string]string{}
-	}
-	cmd.Annotations[annotationLater+name] = ""
 }
 
 // laterCommands are those of the contract that this version has not.
 func laterCommands() []string {
-	return []string{"check", "doctor", "deliver", "services", "trust fetch", "trust crl", "alerts", "upgrade", "config systemd"}
+	return []string{"check", "deliver", "services", "alerts", "upgrade", "config systemd"}
 }
 
 // needCommand is what a command does that only holds others.

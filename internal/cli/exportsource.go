@@ -85,6 +85,10 @@ func (s *exportSource) findKey(name string) error {
 
 // readCRLs reads the CRLs of files, each once. A file without one is judged bad.
 func (s *exportSource) readCRLs(names []string, stdin io.Reader) error {
+	names, err := crlFiles(names)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, name := range names {
 		in, err := readInput(name, stdin)

@@ -37,12 +37,14 @@ func serveFakeDaemons(t *testing.T) string {
 		}}
 	old := good // a daemon that knows no requests
 	good.NewRequest, good.Request, good.Cancel, good.Import, good.Rollback = fakeNewRequest, fakeRequest, fakeCancel, fakeImport, fakeRollback
+	good.Refusals = func(context.Context) []admin.Refusal { return exampleRefusals() }
 	badConfig := good
 	badConfig.Reload = func(context.Context, admin.Caller) (admin.ReloadResult, error) {
 		return admin.ReloadResult{}, &admin.Error{Code: admin.CodeConfiguration, Message: "the configuration is wrong, nothing changed",
 			Hint: "spinecert config check", Problems: []string{"/etc/s.yaml:3:5: slots.pcs: first", "/etc/s.yaml:9:1: second"}}
 	}
 	refused := good
+	refused.Refusals = func(context.Context) []admin.Refusal { return []admin.Refusal{} }
 	refused.Reload = func(context.Context, admin.Caller) (admin.ReloadResult, error) {
 		return admin.ReloadResult{Config: admin.ConfigStatus{File: "/etc/spinecert/spinecert.yaml"}, Refused: []string{"slot pcs: expired"}},
 			&admin.Error{Code: admin.CodeRefused, Message: "1 slot refused its material"}
@@ -158,6 +160,17 @@ func day(year, month, day int) time.Time {
 	return time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
 }
 
+// exampleRefusals has one of a peer, and one of somebody who tries things out.
+func exampleRefusals() []admin.Refusal {
+	at := func(day int) time.Time { return time.Date(2026, 11, day, 0, 0, 0, 0, time.UTC) }
+	return []admin.Refusal{
+		{Time: at(19), Last: at(20), Count: 300, Tunnel: "ssp-in", Peer: "192.0.2.7:39366", Name: "proxy.national.ncrs.nhs.uk", Serial: "68", Issuer: "Example Authentication",
+			Result: "refused", Reason: "revoked", Rule: "SPINE.md, 2: not revoked", Hint: "the issuer withdrew this certificate; the peer needs a new one",
+			Message: `"proxy.national.ncrs.nhs.uk" (serial 68) was revoked by "Example Authentication" on 2026-11-01`},
+		{Time: at(18), Last: at(18), Count: 1, Tunnel: "sds-out", Result: "failed", Reason: "protocol", Rule: "RFC 5246, Section 7.2.2", Message: "odd\x1b[31mred", Hint: "look"},
+	}
+}
+
 // exampleStatus has one of everything.
 func exampleStatus() admin.Status {
 	return admin.Status{
@@ -165,7 +178,7 @@ func exampleStatus() admin.Status {
 		Config: admin.ConfigStatus{File: "/etc/spinecert/spinecert.yaml", Loaded: day(2026, 11, 20), Error: "spinecert.yaml:3:1: a: wrong\nspinecert.yaml:4:1: b: wrong"},
 		Environments: []admin.Environment{
 			{Name: "live", Ready: true, Sequence: 7, Revocation: "require", Roots: 2, SubCAs: 1, Expired: 1, CRLs: []admin.CRL{
-				{Origin: "/etc/crl/a.crl", Issuer: "CN=NHS Level 1C", Entries: 12, ThisUpdate: day(2026, 11, 1), NextUpdate: day(2026, 11, 21)}}},
+				{Origin: "/etc/crl/a.crl", Issuer: "CN=NHS Level 1C", Entries: 12, InForce: true, ThisUpdate: admin.Time{Time: day(2026, 11, 1)}, NextUpdate: admin.Time{Time: day(2026, 11, 21)}}}},
 			{Name: "int", Revocation: "off", LastError: "read trust file \"int.pem\": it holds no certificate"},
 		},
 		Slots: []admin.Slot{

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -86,7 +87,8 @@ func runSandbox(ctx context.Context, o *sandbox.Options) (*sandboxResult, error)
 	if s.Passed() {
 		return &sandboxResult{s}, nil
 	}
-	f := judged(codeRehearsal, fmt.Errorf("%d of %d requests failed, %d handshakes showed a broken identity", s.Failed, s.Requests, s.BrokenServed))
+	f := judged(codeRehearsal, fmt.Errorf("%d of %d requests failed, %d handshakes showed a broken identity, %d requests of revoked peers were served, %d connections of others cut",
+		s.Failed, s.Requests, s.BrokenServed, s.RevokedServed, s.WronglyCut))
 	f.hint = "see the daemon's log in the directory of the sandbox: run again with --keep"
 	return &sandboxResult{s}, f
 }
@@ -98,6 +100,7 @@ const codeRehearsal = "lost"
 func (r *sandboxResult) show(p *page) {
 	p.line("requests %d, failed %d, connections %d, resumed %d, rotations %d in %.1f s", r.Requests, r.Failed, r.Connections, r.Resumed, r.Rotations, r.DurationSeconds)
 	showLatency(p, r.LatencyMS)
+	showRevocations(p, r.Revocations, r.RevokedCut, r.WronglyCut, r.CutLatencyMS)
 	showCauses(p, r.Causes)
 	if r.Directory != "" {
 		p.line("files are in %s", r.Directory)
@@ -107,6 +110,15 @@ func (r *sandboxResult) show(p *page) {
 func showLatency(p *page, l sandbox.Latency) {
 	if l.Samples > 0 {
 		p.line("latency of a rotation in ms: p50 %.1f, p99 %.1f, max %.1f of %d", l.P50, l.P99, l.Max, l.Samples)
+	}
+}
+
+func showRevocations(p *page, revocations, cut, wrongly int64, l sandbox.Latency) {
+	if revocations > 0 || wrongly > 0 {
+		p.line("revocations %d, connections of revoked peers cut or refused %d, of others cut %d", revocations, cut, wrongly)
+	}
+	if l.Samples > 0 {
+		p.line("latency of a cut in ms: p50 %.1f, p99 %.1f, max %.1f of %d", l.P50, l.P99, l.Max, l.Samples)
 	}
 }
 
@@ -120,13 +132,17 @@ func showCauses(p *page, causes []sandbox.Cause) {
 func newRehearseCmd(a *app) *cobra.Command {
 	o := &sandbox.RehearseOptions{}
 	cmd := &cobra.Command{
-		Use:   "rehearse --rotations N --duration D [--scenario g2]",
-		Short: "Rotate N times within D, unattended, with broken rotations in between",
+		Use:   "rehearse --rotations N --duration D [--revocations R] [--scenario g2]",
+		Short: "Rotate N times and revoke R peers within D, unattended, with broken rotations in between",
 		Long: "Makes N good rotations spread over D while requests flow, and for every ten of them at least one broken one, which must be refused.\n" +
 			"With --scenario g2 everything moves from one hierarchy of CAs to another meanwhile, as from G1 to G2: both trusted, slots moved, the\n" +
 			"old chain dropped; N rotations on either side, 12 where none are named.\n" +
-			"Exit status 3: a request failed, a broken identity was served, fewer than N rotations happened, or a step did not hold.",
+			"With --revocations R peers are revoked through the CRL of the sandbox's CA while they talk: what they have open must be cut, what they\n" +
+			"try then refused, with a ticket too, and nobody else may notice. The CRL server misbehaves now and then.\n" +
+			"Exit status 3: a request failed, a broken identity was served, fewer than N rotations happened, a step did not hold, a revoked peer\n" +
+			"was served, or a connection of another one was cut.",
 		Example: "  spinecert sandbox rehearse --rotations 1000 --duration 120s --output json\n" +
+			"  spinecert sandbox rehearse --rotations 20 --revocations 5 --duration 20s --output json\n" +
 			"  spinecert sandbox rehearse --scenario g2 --duration 30s",
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -141,7 +157,7 @@ func newRehearseCmd(a *app) *cobra.Command {
 	flags := cmd.Flags()
 	flags.DurationVar(&o.Duration, "duration", sandbox.DefaultDuration, "how long; the rotations are spread over it")
 	flags.IntVar(&o.Rotations, "rotations", 0, "how many good rotations")
-	flags.IntVar(&o.Revocations, "revocations", 0, "how many revocations (not supported by this version)")
+	flags.IntVar(&o.Revocations, "revocations", 0, "how many peers are revoked while they talk, at most "+strconv.Itoa(sandbox.MaxRevocations))
 	flags.StringVar(&o.Scenario, "scenario", "", "`NAME` of the scenario to follow: g2")
 	complete(cmd, "scenario", sandbox.ScenarioG2)
 	flags.StringSliceVar(&o.Services, "services", nil, "services to take along (not supported by this version)")
@@ -186,5 +202,12 @@ func (r *rehearseResult) show(p *page) {
 		}
 	}
 	showLatency(p, r.LatencyMS)
+	showRevocations(p, r.Revocations, r.RevokedCut, r.WronglyCut, r.CutLatencyMS)
+	if r.ResumptionsRefused > 0 {
+		p.line("refused although a session was resumed: %d", r.ResumptionsRefused)
+	}
+	if c := r.CRLRequests; c.Full+c.Unchanged > 0 {
+		p.line("CRL server: %d lists, %d times not changed, %d requests spoiled in %d faults that were got over", c.Full, c.Unchanged, c.Spoiled, r.CRLFaults)
+	}
 	showCauses(p, r.Causes)
 }

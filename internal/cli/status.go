@@ -23,19 +23,25 @@ type statusOptions struct {
 
 // newStatusCmd builds the command status.
 func newStatusCmd(a *app) *cobra.Command {
+	var refusals bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how the daemon stands: slots, tunnels, environments, conditions",
-		Long:  "Asks the daemon how things stand. Exit status 1: there is no daemon that answers.",
+		Long:  "Asks the daemon how things stand, or which peers it refused last, and why. Exit status 1: there is no daemon that answers.",
 		Args:  exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.global.wait(cmd.Context(), usualWait)
 			defer cancel()
-			result, err := runStatus(ctx, &statusOptions{daemon: a.global.findDaemon(), now: time.Now()})
+			o := &statusOptions{daemon: a.global.findDaemon(), now: time.Now()}
+			if refusals {
+				result, err := runRefusals(ctx, o)
+				return outcome(a, cmd, result, err)
+			}
+			result, err := runStatus(ctx, o)
 			return outcome(a, cmd, result, err)
 		},
 	}
-	later(cmd, "refusals")
+	cmd.Flags().BoolVar(&refusals, "refusals", false, "show the last 1,000 peers that were refused or cut, the newest first")
 	return cmd
 }
 
@@ -101,14 +107,14 @@ func (r *statusResult) showTunnels(p *page) {
 		t := &r.Tunnels[i]
 		rows = append(rows, []string{t.Name, t.Direction, t.State, t.Slot, strings.Join(t.Listen, " "), t.Forward,
 			strconv.FormatInt(t.Connections, 10), strconv.FormatUint(t.Accepted, 10), strconv.FormatUint(t.Refused, 10)})
-		troubles = append(troubles, trouble{name: t.Name, text: t.LastError})
+		troubles = append(troubles, trouble{name: t.Name, text: t.LastError, hint: tunnelWord(t, r.now)})
 	}
 	section(p, []string{"TUNNEL", "DIRECTION", "STATE", "SLOT", "LISTEN", "FORWARD", "OPEN", "ACCEPTED", "REFUSED"}, rows, troubles...)
 }
 
 func (r *statusResult) showEnvironments(p *page) {
 	var rows, lists [][]string
-	var troubles []trouble
+	var troubles, missing []trouble
 	for i := range r.Environments {
 		e := &r.Environments[i]
 		cas := fmt.Sprintf("%s, %s", count(e.Roots, "root"), count(e.SubCAs, "subCA"))
@@ -119,18 +125,16 @@ func (r *statusResult) showEnvironments(p *page) {
 		if !e.Ready {
 			state = "not ready"
 		}
-		rows = append(rows, []string{e.Name, state, e.Revocation, cas, count(len(e.CRLs), "CRL")})
+		rows = append(rows, []string{e.Name, state, e.Revocation, cas, count(crlsInForce(e.CRLs), "CRL")})
 		troubles = append(troubles, trouble{e.Name, e.LastError, e.Hint})
-		for _, c := range e.CRLs {
-			next := stamp(c.NextUpdate)
-			if r.now.After(c.NextUpdate) {
-				next += " (past)"
-			}
-			lists = append(lists, []string{c.Issuer, e.Name, strconv.Itoa(c.Entries), stamp(c.ThisUpdate), next, c.Origin})
+		for j := range e.CRLs {
+			c := &e.CRLs[j]
+			lists = append(lists, []string{c.Issuer, e.Name, crlEntries(c), stamp(c.ThisUpdate.Time), crlEnd(c, r.now), c.Origin})
+			missing = append(missing, crlTrouble(c))
 		}
 	}
 	section(p, []string{"ENVIRONMENT", "STATE", "REVOCATION", "TRUST", "CRLS"}, rows, troubles...)
-	section(p, []string{"CRL OF", "ENVIRONMENT", "ENTRIES", "ISSUED", "NEXT UPDATE", "FROM"}, lists)
+	section(p, []string{"CRL OF", "ENVIRONMENT", "ENTRIES", "ISSUED", "NEXT UPDATE", "FROM"}, lists, missing...)
 }
 
 func (r *statusResult) showConditions(p *page) {

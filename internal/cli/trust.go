@@ -20,7 +20,7 @@ import (
 	"github.com/spinecert/spinecert/internal/config"
 )
 
-// newTrustCmd builds the command trust, which holds list, diff, add and accept.
+// newTrustCmd builds the command trust, which holds list, diff, add, accept, fetch and crl.
 func newTrustCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trust",
@@ -28,7 +28,7 @@ func newTrustCmd(a *app) *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needCommand,
 	}
-	cmd.AddCommand(newTrustListCmd(a), newTrustDiffCmd(a), newTrustAddCmd(a), newTrustAcceptCmd(a))
+	cmd.AddCommand(newTrustListCmd(a), newTrustDiffCmd(a), newTrustAddCmd(a), newTrustAcceptCmd(a), newTrustFetchCmd(a), newTrustCRLCmd(a))
 	return cmd
 }
 

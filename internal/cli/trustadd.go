@@ -24,6 +24,7 @@ type trustAddOptions struct {
 	yes    bool
 	stdin  io.Reader
 	ask    *question // nil: nobody can be asked
+	known  bool      // the program knows each by its fingerprint: nobody need name it
 	now    time.Time
 }
 
@@ -56,7 +57,8 @@ type trustAddResult struct {
 	admin.TrustAddResult
 	Daemon bool `json:"daemon"` // false: in force when it starts
 	now    time.Time
-	shown  bool // to who was asked
+	intro  []string // lines about where they come from
+	shown  bool     // to who was asked
 }
 
 // adder adds CAs, or says what would be added where no fingerprint is named.
@@ -72,8 +74,14 @@ func runTrustAdd(ctx context.Context, o *trustAddOptions, g globalOptions) (*tru
 	if err != nil {
 		return nil, err
 	}
-	r := &trustAddResult{Daemon: true, now: o.now}
+	return o.offer(ctx, g, files, sums, nil)
+}
+
+// offer shows what is in files, asks, and adds it. intro is shown before the CAs.
+func (o *trustAddOptions) offer(ctx context.Context, g globalOptions, files []admin.File, sums, intro []string) (*trustAddResult, error) {
+	r := &trustAddResult{Daemon: true, now: o.now, intro: intro}
 	add := o.throughDaemon(ctx, g, files)
+	var err error
 	r.TrustAddResult, err = add(nil)
 	if noDaemon(err) {
 		r.Daemon = false
@@ -115,7 +123,10 @@ func (o *trustAddOptions) confirm(r *trustAddResult, sums []string) ([]string, e
 	if o.yes {
 		return sums, nil
 	}
-	if o.ask == nil {
+	switch {
+	case o.ask == nil && o.known:
+		return nil, usagef("look at what would be added; then: --yes", "nobody can be asked here, and nothing was added")
+	case o.ask == nil:
 		var flags strings.Builder
 		for _, ca := range r.Added {
 			flags.WriteString(" --sha256 " + ca.SHA256)
@@ -201,6 +212,9 @@ func addToState(c *config.Config, v anchor.View, r admin.TrustAddRequest) (admin
 
 // showCAs writes what is there to decide on.
 func (r *trustAddResult) showCAs(p *page) {
+	for _, line := range r.intro {
+		p.line("%s", line)
+	}
 	for i := range r.Added {
 		showCA(p, "", &r.Added[i], r.now, colons(r.Added[i].SHA256))
 	}

@@ -47,6 +47,7 @@ func newVerifyCmd(a *app) *cobra.Command {
 		Short: "Judge a certificate chain, from a file or from a peer",
 		Long: "Judges a chain as the daemon judges its peers, with the trust files of --trust or of an environment of the configuration.\n" +
 			"With --trust no configuration is read: a CN counts as a name where there is no SAN, and revocation is off unless --crl is given.\n" +
+			"A CRL that is missing is fetched from crl.hosts of the environment (with --trust: crl.nhs.uk), but not with --at.\n" +
 			"A HOST:PORT is judged also when it then refuses to talk to us, as it may for want of a client certificate.\n" +
 			"Exit status 3: refused. 1: the peer, a trust file or a CRL could not be examined.",
 		Example: "  spinecert verify --trust live-bundle.pem --name proxy.national.ncrs.nhs.uk chain.pem\n" +
@@ -63,7 +64,7 @@ func newVerifyCmd(a *app) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringArrayVar(&o.trust, "trust", nil, "`FILE` of roots and subCAs (repeatable)")
 	flags.StringVar(&o.environment, "environment", "", "environment of the configuration")
-	flags.StringArrayVar(&o.crls, "crl", nil, "`FILE` of a CRL (repeatable)")
+	flags.StringArrayVar(&o.crls, "crl", nil, "`FILE` of a CRL, or directory of such files (repeatable)")
 	flags.StringVar(&o.revocation, "revocation", "", "require, prefer or off")
 	flags.StringVar(&o.at, "at", "", "judge at this `DATE`, RFC 3339 or YYYY-MM-DD (default now)")
 	flags.StringVar(&o.name, "name", "", "the name that is expected (default HOST)")
@@ -109,6 +110,12 @@ func runVerify(ctx context.Context, o *verifyOptions) (*verifyResult, error) {
 		return result, result.refuse(nil, err, o)
 	}
 	verdict, err := state.Verify(chain, v.request)
+	if missing := o.missingCRLs(base, v, verdict, err); len(missing) > 0 {
+		var told []error
+		state, told = base.fetchCRLs(ctx, state, missing, result)
+		verdict, err = state.Verify(chain, v.request)
+		err = stillMissing(result, verdict, err, told)
+	}
 	if err != nil {
 		return result, result.refuse(chain, err, o)
 	}

@@ -24,13 +24,15 @@ type judgementBase struct {
 	grace       time.Duration
 	note        string
 	added       []trust.Source // with trust add
+	strength    config.Environment
+	lists       listServers
 }
 
 // base finds out where trust comes from and how strict it is.
 func (o *verifyOptions) base() (*judgementBase, error) {
 	if len(o.trust) > 0 {
 		// CONTRACT.md, 1: verify without configuration.
-		b := &judgementBase{trust: o.trust, crls: o.crls, revocation: trust.Off, nameFromCN: true}
+		b := &judgementBase{trust: o.trust, crls: o.crls, revocation: trust.Off, nameFromCN: true, lists: listServers{hosts: []string{defaultListHost}}}
 		if len(o.crls) > 0 {
 			b.revocation = trust.Require
 		}
@@ -63,6 +65,7 @@ func (o *verifyOptions) base() (*judgementBase, error) {
 	return &judgementBase{
 		config: c, environment: name, note: note, profile: trust.Profile(e.Profile), trust: e.Trust, added: added, crls: slices.Concat(e.CRL.Files, o.crls),
 		revocation: trust.Mode(e.Revocation), nameFromCN: e.NameFromCN, grace: e.CRL.Grace,
+		strength: e, lists: listServers{hosts: e.CRL.Hosts, proxy: e.CRL.Proxy, maxSize: e.CRL.MaxSize, timeout: e.CRL.Timeout},
 	}, nil
 }
 
@@ -123,6 +126,7 @@ func (b *judgementBase) state(o *verifyOptions) (*trust.State, error) {
 	state, err := trust.NewState(trust.StateConfig{
 		Environment: b.environment, Profile: b.profile, Bundle: bundle, CRLs: crls, NameFromCN: b.nameFromCN,
 		Revocation: b.revocation, Grace: b.grace,
+		MinRSABits: b.strength.MinRSABits, MinECBits: b.strength.MinECBits, SignatureAlgorithms: b.strength.SignatureAlgorithms,
 	})
 	if err != nil {
 		return nil, failed(codeFailed, err)
@@ -141,41 +145,6 @@ func profileOf(b *trust.Bundle) trust.Profile {
 		}
 	}
 	return trust.Private
-}
-
-func (b *judgementBase) readCRLs(o *verifyOptions, bundle *trust.Bundle) ([]*trust.CRL, error) {
-	var out []*trust.CRL
-	var errs []error
-	code := codeUnreadable
-	for _, name := range b.crls {
-		in, err := readInput(name, o.stdin)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		contents, err := pki.Parse(in.data, nil)
-		if err == nil && len(contents.CRLs) == 0 {
-			err = &pki.Error{Part: "crl", Message: "there is no CRL in it"}
-		}
-		if err != nil {
-			code = string(trust.CRLInvalid)
-			errs = append(errs, pki.WithFile(err, name))
-			continue
-		}
-		for _, der := range contents.CRLs {
-			crl, err := trust.ReadCRL(der, name, bundle.Certificates())
-			if err != nil {
-				code = string(trust.CRLInvalid)
-				errs = append(errs, err)
-				continue
-			}
-			out = append(out, crl)
-		}
-	}
-	if len(errs) > 0 {
-		return nil, failed(code, errors.Join(errs...))
-	}
-	return out, nil
 }
 
 // identity reads what is presented to a peer that asks; nil if nothing is.

@@ -39,6 +39,8 @@ type verifyResult struct {
 	Chain       []chainLink `json:"chain"` // accepted: the path, root last; refused: what was presented
 	Peer        *peerFacts  `json:"peer,omitempty"`
 	Notes       []string    `json:"notes"`
+
+	fetchHint string // what to do about a CRL that could not be fetched
 }
 
 // nameFacts says which name was looked for and where it was found.
@@ -123,6 +125,8 @@ func (r *verifyResult) hint(v *trust.VerifyError, o *verifyOptions) string {
 		return "if this is the right peer, expect its name: --name " + quoted(firstName(r.Name.Value))
 	case (reason == trust.CRLUnavailable || reason == trust.NoCRLAddress) && onFlags:
 		return "add the CRL of the issuer with --crl, in a file that is named as its address ends; or accept without: --revocation prefer"
+	case (reason == trust.CRLUnavailable || reason == trust.CRLStale) && r.fetchHint != "":
+		return r.fetchHint
 	case reason == trust.CRLUnavailable:
 		return "fetch that address into a file of the same name, and name the file in crl.files; or try --revocation prefer"
 	case reason == trust.UnknownIssuer && onFlags:

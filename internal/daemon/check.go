@@ -22,7 +22,7 @@ func Check(ctx context.Context, o Options) (report string, ready bool, err error
 	}
 	if dir != nil {
 		defer dir.Close()
-		options.Store = dir // to read: its changes are refused, and nothing is lost by that
+		options.Store, options.CRLs = dir, dir // to read: its changes are refused, and nothing is lost by that
 	}
 	keeper := rotate.New(options)
 	ctx, cancel := context.WithCancel(ctx)
@@ -31,9 +31,18 @@ func Check(ctx context.Context, o Options) (report string, ready bool, err error
 	defer func() { cancel(); <-ended }()
 	bounded, stop := context.WithTimeout(ctx, stageTimeout)
 	defer stop()
-	if err := keeper.Apply(bounded, manage.Plan(c, dir)); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if err := keeper.Apply(bounded, alone(manage.Plan(c, dir))); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return "", false, err
 	}
 	report, ready = describe(keeper)
 	return report, ready, nil
+}
+
+// alone takes the fetching out of a plan: the CRLs that are kept are judged, and
+// nobody is asked for others.
+func alone(p rotate.Plan) rotate.Plan {
+	for i := range p.Environments {
+		p.Environments[i].Fetch = rotate.CRLFetch{}
+	}
+	return p
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
-	"github.com/spinecert/spinecert/trust"
 )
 
 // When a certificate's remaining life becomes a condition.
@@ -23,30 +22,49 @@ const (
 // those that wait.
 func (d *Daemon) conditions(now time.Time, requests []admin.Request) []admin.Condition {
 	out := make([]admin.Condition, 0, len(requests))
+	clock := d.clock.judgement()
 	add := func(code, subject, severity string, since time.Time, message, hint string) {
+		if clock.Suspect && dated(code) {
+			message += "; the clock of this host is suspect, see clock_suspect"
+		}
 		out = append(out, admin.Condition{Code: code, Subject: subject, Severity: severity, Since: since.UTC(), Message: message, Hint: hint})
 	}
-	for _, s := range d.keeper.Slots() {
+	if clock.Suspect {
+		// Critical: who connects is judged by a wrong clock, or nobody's end is noticed.
+		add("clock_suspect", "clock", "critical", clock.Since, "the clock of this host cannot be believed: "+clock.Why+"; open connections and trust do not end for dates alone, new peers are judged by it all the same", clockHint)
+	}
+	slots := d.keeper.Slots()
+	found, strengths := d.own.look(len(slots)), map[string]strength{}
+	for _, e := range d.keeper.Environments() {
+		strengths[e.Name()] = strengthOf(e.Status().Config)
+	}
+	for _, s := range slots {
 		slotConditions(s, now, add)
+		ownConditions(s, found, strengths, add)
 		if o, ok := d.store.foundOlder(s.Name()); ok {
 			add("restored_older", s.Name(), "critical", o.since, o.text, "was an older backup put back? If the lost generations are to be had, stop the daemon and restore them; else ask for the certificate again. The next generation ends this")
 		}
 	}
+	d.own.keep(found)
 	for _, r := range requests {
 		d.requestCondition(r, now, add)
 	}
+	live := d.liveTunnels()
 	for _, e := range d.keeper.Environments() {
-		environmentConditions(e, d.started, now, add)
+		environmentConditions(e, d.modeOf(e, live), d.started, now, add)
 	}
-	for _, t := range d.liveTunnels() {
-		if st := d.tunnelStatus(t); st.State == "failed" {
-			add("tunnel_down", t.name, "critical", d.started, "a listener does not open: "+st.LastError, "free the address, or correct listen in the configuration")
-		}
+	for _, t := range live {
+		d.tunnelConditions(t, add)
 	}
 	if err := d.audit.failing(); err != nil {
 		add("state_unwritable", "state", "warning", d.started, err.Error(), "make room, or give the directory back to the daemon's user")
 	}
 	return out
+}
+
+// dated reports whether a condition is one of dates.
+func dated(code string) bool {
+	return code == "expiring" || code == "expired" || code == "ca_expiring" || code == "crl_stale"
 }
 
 // requestCondition: a request is something to be done as long as it waits.
@@ -80,7 +98,7 @@ func slotConditions(s *rotate.Slot, now time.Time, add adder) {
 	case r == nil:
 	case r.Reason == "key_readable":
 		add("key_readable", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
-	case r.Reason == "state_unwritable":
+	case r.Reason == rotate.ReasonUnwritable:
 		add("state_unwritable", s.Name(), severity, st.PendingSince, r.Error(), advice(r))
 	case st.Offered && manage.WaitsFor(r): // request_pending says so
 	case !r.Pending:
@@ -113,36 +131,5 @@ func slotConditions(s *rotate.Slot, now time.Time, add adder) {
 		add("expiring", s.Name(), "critical", end.Add(-expiringCritical), text, hint)
 	default:
 		add("expiring", s.Name(), "warning", end.Add(-expiringWarning), text, hint)
-	}
-}
-
-func environmentConditions(e *rotate.Environment, started, now time.Time, add adder) {
-	st := e.Status()
-	if st.Refusal != nil && st.Refusal.Rule == rotate.RuleTrustShrink {
-		add("trust_changed", e.Name(), "warning", st.Since, st.Refusal.Error(), advice(st.Refusal))
-	} else if st.Refusal != nil {
-		add("rotation_refused", e.Name(), "warning", st.Since, "trust files not taken: "+st.Refusal.Error(), advice(st.Refusal))
-	}
-	state := e.Trust()
-	if state == nil {
-		return
-	}
-	if state.Revocation() == trust.Off {
-		add("revocation_off", e.Name(), "warning", started, "peers are accepted without looking at any CRL", "set revocation: require and name the CRLs in crl.files")
-	}
-	for _, c := range state.Bundle().Certificates() {
-		if left := c.NotAfter.Sub(now); left > 0 && left <= caExpiring {
-			add("ca_expiring", e.Name(), "warning", c.NotAfter.Add(-caExpiring), fmt.Sprintf("CA %q of %q ends on %s", c.Subject.CommonName, state.Bundle().File(c), c.NotAfter.UTC().Format(time.RFC3339)),
-				"add its successor to the trust files before that")
-		}
-	}
-	if state.Revocation() == trust.Off {
-		return
-	}
-	for _, crl := range state.CRLs() {
-		if now.After(crl.NextUpdate()) {
-			add("crl_stale", e.Name(), "warning", crl.NextUpdate(), fmt.Sprintf("CRL %q was due for renewal on %s", crl.Origin(), crl.NextUpdate().UTC().Format(time.RFC3339)),
-				"replace the file with a current list")
-		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/clock"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/internal/state"
@@ -30,6 +31,8 @@ type Options struct {
 	ConfigFile string
 	Version    string
 	Log        io.Writer // where log lines go
+	// Clock reads the clocks of the host; nil is clock.Read.
+	Clock func() (clock.Reading, error)
 }
 
 // stageTimeout bounds how long a start or reload waits for files. What hangs
@@ -53,6 +56,7 @@ type Daemon struct {
 	renewed chan string // slots whose requests are to be looked after
 	seen    seen
 	roots   roots
+	own     ownFindings
 	audit   *audit
 	events  chan func()    // for the log
 	lines   chan auditLine // for the audit file
@@ -61,7 +65,14 @@ type Daemon struct {
 	ready   chan struct{}
 	reloads sync.Mutex    // held by a reload; one at a time
 	diffs   chan struct{} // full while a trust diff is made; one at a time
-	denied  refusals      // bounds the lines on what was forbidden
+	exams   chan struct{} // so for doctor
+	denied  *budget       // of the lines on what was forbidden
+	clock   *clockWatch
+	recent  *recent       // refusals of peers
+	changed chan struct{} // full when open connections are to be judged again
+
+	auditRefusals, auditCuts *budget // of all tunnels
+
 	hangups chan os.Signal
 
 	opening  sync.Mutex // held while tunnels are put in force, opened or closed
@@ -80,11 +91,11 @@ type Daemon struct {
 
 // liveTunnel is one tunnel and what it is wired to.
 type liveTunnel struct {
-	name     string
-	config   config.Tunnel
-	tunnel   *tunnel.Tunnel
-	binding  *binding
-	refusals *refusals
+	name    string
+	config  config.Tunnel
+	tunnel  *tunnel.Tunnel
+	binding *binding
+	tally   *tally
 }
 
 // endPatience bounds the wait for what still works when all connections have
@@ -125,11 +136,15 @@ func newDaemon(o Options, c *config.Config, dir *state.Directory, hangups chan o
 		version: o.Version, file: c.File, started: time.Now(), uid: os.Getuid(), pid: os.Getpid(),
 		level: &slog.LevelVar{}, metrics: newMetrics(o.Version), gate: tunnel.NewGate(gateLimits(c.Limits)),
 		audit: newAudit(c.State.Directory, c.State.AuditMax), events: make(chan func(), maxEvents), lines: make(chan auditLine, maxUnwritten),
-		ready: make(chan struct{}, 1), diffs: make(chan struct{}, 1), hangups: hangups, config: c, store: newWitness(dir), renewed: make(chan string, 256), loaded: time.Now(),
+		ready: make(chan struct{}, 1), diffs: make(chan struct{}, 1), exams: make(chan struct{}, 1), hangups: hangups, config: c, store: newWitness(dir), renewed: make(chan string, 256), loaded: time.Now(),
 	}
+	d.denied, d.recent, d.changed = newBudget(logLines, logWindow), newRecent(maxRecent), make(chan struct{}, 1)
+	d.auditRefusals, d.auditCuts = newBudget(auditAllLines, auditAllWindow), newBudget(auditAllLines, auditAllWindow)
+	d.clock = newClockWatch(o.Clock, d.store.last.newest)
 	d.log = newLog(o.Log, c, d.level)
 	d.audit.lost = d.metrics.lostEvents.Inc
-	d.keeper = rotate.New(rotate.Options{Store: d.store, Events: d.onRotate, Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
+	d.keeper = rotate.New(rotate.Options{Store: d.store, CRLs: dir, Events: d.onRotate, ClockSuspect: d.clock.suspect.Load,
+		Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
 	d.manager = newManager(d)
 	return d
 }
@@ -150,7 +165,10 @@ func (d *Daemon) run(ctx context.Context) error {
 	var group errgroup.Group
 	group.Go(func() error { d.writeEvents(background); return nil })
 	group.Go(func() error { d.writeAudit(background); return nil })
+	d.lookAtClock() // before anything is judged
 	group.Go(func() error { _ = d.keeper.Run(background); return nil })
+	group.Go(func() error { d.keepClock(background); return nil })
+	group.Go(func() error { d.keepReviewing(background); return nil })
 	defer func() {
 		stopBackground()
 		ended := make(chan struct{})

@@ -68,14 +68,11 @@ func verdictOf(ctx context.Context, done manage.Imported, err error) inbox.Verdi
 			reason += "; note: " + doubt
 		}
 		return inbox.Verdict{Accepted: true, Reason: reason, Hint: pki.Hint(err)}
-	case judged != nil && judged.Kind == manage.Failed && judged.Reason == reasonNotReady, failsOnDisk(err):
+	case judged != nil && judged.Kind == manage.Failed && judged.Reason == rotate.ReasonNoTrust, failsOnDisk(err):
 		return inbox.Verdict{Later: true, Reason: err.Error(), Hint: pki.Hint(err)}
 	}
 	return inbox.Verdict{Reason: err.Error(), Hint: pki.Hint(err)}
 }
-
-// reasonNotReady is that of an answer which cannot be judged before there is trust.
-const reasonNotReady = "environment_not_ready"
 
 // failsOnDisk reports whether an error is of the operating system, that is of the
 // state directory: a file that was dropped is read by then. What was refused is not,

@@ -108,7 +108,7 @@ func TestDroppedGivesUp(t *testing.T) {
 			t.Errorf("%d files are remembered", len(d.failed))
 		}
 		// What has another end is not given up: trust files come back.
-		err = &manage.Error{Kind: manage.Failed, Reason: reasonNotReady, Err: errors.New("not ready")}
+		err = &manage.Error{Kind: manage.Failed, Reason: rotate.ReasonNoTrust, Err: errors.New("not ready")}
 		for range 2 * maxAttempts {
 			time.Sleep(attemptEvery)
 			if v := d.take(ctx, "c", []byte("c")); !v.Later {

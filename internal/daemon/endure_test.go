@@ -276,7 +276,7 @@ func TestForwardThatIsDownDoesNotFillTheLog(t *testing.T) {
 		_ = conn.Close()
 	}
 	h.stop(sigTerm)
-	if n := strings.Count(h.output.String(), "event=tunnel_forward_failed"); n == 0 || n > 3*linesPerWindow {
+	if n := strings.Count(h.output.String(), "event=tunnel_forward_failed"); n == 0 || n > 3*logLines {
 		t.Errorf("%d lines for 200 connections", n)
 	}
 }

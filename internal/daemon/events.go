@@ -2,11 +2,8 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
-	"time"
 
 	"github.com/spinecert/spinecert/internal/tunnel"
 	"github.com/spinecert/spinecert/pki"
@@ -72,11 +69,30 @@ func (d *Daemon) onRotate(e rotate.Event) {
 		}
 	case rotate.EventWatchLost, rotate.EventOverflow:
 		d.metrics.watchLost.WithLabelValues(e.Reason).Inc()
+	case rotate.EventTrustChanged:
+		d.wakeReview()
+	case rotate.EventCRLFetch:
+		d.metrics.crlFetches.WithLabelValues(e.Environment, e.Result).Inc()
 	}
-	if e.Kind != rotate.EventPending && e.Kind != rotate.EventTrustPending {
+	if audited(e) {
 		d.keepAudit(d.auditOf(e))
 	}
 	d.post(func() { d.record(e) })
+}
+
+// audited reports whether an event is one for the audit file. What passes by itself is
+// none, and neither are current CRLs, which come every hour; what somebody carries here
+// is told by trustCarry.
+func audited(e rotate.Event) bool {
+	switch e.Kind {
+	case rotate.EventPending, rotate.EventTrustPending:
+		return false
+	case rotate.EventCRLFetch: // a server that lies is news
+		return e.Result == rotate.CRLRefused && !e.Repeated
+	case rotate.EventTrustChanged:
+		return !e.CRLsOnly
+	}
+	return true
 }
 
 // auditOf returns the audit line of an event of rotate.
@@ -134,9 +150,19 @@ func (d *Daemon) record(e rotate.Event) {
 		level, text = slog.LevelError, "an older copy of the slot's generations was put in their place"
 	case rotate.EventTrustChanged:
 		level, text = slog.LevelInfo, "environment has a new trust state"
+		if e.CRLsOnly { // crl_fetch has said which
+			level, text = slog.LevelDebug, "environment has other CRLs"
+		}
 		b := e.Trust.Bundle()
 		attrs = append(attrs, slog.Uint64("sequence", e.Trust.Sequence()), slog.Int("roots", len(b.Roots())), slog.Int("subcas", len(b.SubCAs())),
 			slog.Int("expired", len(b.Expired(e.Time))), slog.Int("crls", len(e.Trust.CRLs())))
+	case rotate.EventCRLFetch:
+		var more []slog.Attr
+		level, text, more = sayFetch(e)
+		attrs = append(attrs, more...)
+	case rotate.EventCRLKept:
+		text = "state directory does not take a CRL; it is in force all the same"
+		attrs = append(attrs, slog.String("address", e.Address))
 	case rotate.EventCleared:
 		level, text = slog.LevelInfo, "files and what is served agree again"
 	case rotate.EventPending:
@@ -167,49 +193,6 @@ func (d *Daemon) record(e rotate.Event) {
 	d.log.LogAttrs(context.Background(), level, text, attrs...)
 }
 
-// observer turns what one tunnel tells into counts and log lines.
-func (d *Daemon) observer(name string, r *refusals) tunnel.Observer {
-	forwards := &refusals{} // bounds the lines on what could not be forwarded: one for each connection
-	return tunnel.Observer{
-		Handshake: func(h tunnel.Handshake) {
-			d.metrics.handshake(name, h)
-			d.noteSeen(name, h)
-			r.count(h)
-			if h.Result != tunnel.Accepted && r.allow(time.Now()) {
-				d.post(func() { d.recordHandshake(name, h) })
-			}
-		},
-		Closed: func(_ *tunnel.Conn, c tunnel.Closed) {
-			switch c.Cause {
-			case tunnel.CauseEnd, tunnel.CauseTruncated, tunnel.CauseError, tunnel.CauseForward:
-			default:
-				d.metrics.cut.WithLabelValues(name, c.Cause).Inc()
-			}
-		},
-		Trouble: func(t tunnel.Trouble) {
-			r.trouble(t)
-			if t.Kind == tunnel.TroubleForward && !forwards.allow(time.Now()) {
-				return
-			}
-			d.post(func() { d.recordTrouble(name, t) })
-		},
-	}
-}
-
-func (d *Daemon) recordHandshake(name string, h tunnel.Handshake) {
-	attrs := []slog.Attr{slog.String("event", "handshake_"+string(h.Result)), slog.String("tunnel", name), slog.String("reason", h.Reason)}
-	if h.Remote != nil {
-		attrs = append(attrs, slog.String("peer", h.Remote.String()))
-	}
-	if h.Err != nil {
-		attrs = append(attrs, slog.String("error", h.Err.Error()))
-		if hint := pki.Hint(h.Err); hint != "" {
-			attrs = append(attrs, slog.String("hint", hint))
-		}
-	}
-	d.log.LogAttrs(context.Background(), slog.LevelWarn, "peer not accepted", attrs...)
-}
-
 func (d *Daemon) recordTrouble(name string, t tunnel.Trouble) {
 	attrs := []slog.Attr{slog.String("event", "tunnel_"+string(t.Kind)), slog.String("tunnel", name), slog.String("address", t.Address)}
 	if t.Err == nil {
@@ -217,66 +200,4 @@ func (d *Daemon) recordTrouble(name string, t tunnel.Trouble) {
 		return
 	}
 	d.log.LogAttrs(context.Background(), slog.LevelError, "tunnel has trouble", append(attrs, slog.String("error", t.Err.Error()))...)
-}
-
-// refusals bounds the log lines of one tunnel, and keeps what status shows of it.
-type refusals struct {
-	mu       sync.Mutex
-	window   time.Time
-	lines    int
-	accepted uint64
-	refused  uint64
-	listen   map[string]error // by address: why it does not open
-}
-
-const (
-	linesPerWindow = 20
-	lineWindow     = 10 * time.Second
-)
-
-// allow reports whether one more refusal may be logged. All are counted in any case.
-func (r *refusals) allow(now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now.Sub(r.window) >= lineWindow || now.Before(r.window) {
-		r.window, r.lines = now, 0
-	}
-	r.lines++
-	return r.lines <= linesPerWindow
-}
-
-func (r *refusals) count(h tunnel.Handshake) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if h.Result == tunnel.Accepted {
-		r.accepted++
-	} else {
-		r.refused++
-	}
-}
-
-func (r *refusals) trouble(t tunnel.Trouble) {
-	if t.Kind != tunnel.TroubleListen {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.listen == nil {
-		r.listen = map[string]error{}
-	}
-	if t.Err == nil {
-		delete(r.listen, t.Address)
-	} else {
-		r.listen[t.Address] = t.Err
-	}
-}
-
-func (r *refusals) status() (accepted, refused uint64, listen error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var errs []error
-	for _, err := range r.listen {
-		errs = append(errs, err)
-	}
-	return r.accepted, r.refused, errors.Join(errs...)
 }

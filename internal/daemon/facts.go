@@ -15,7 +15,7 @@ type facts struct{ d *Daemon }
 
 // families are the names of what facts gathers.
 type families struct {
-	ready, generation, pending, notAfter, caNotAfter, crlNext, connections, bytes, request, writable, condition *family
+	ready, generation, pending, notAfter, caNotAfter, crlNext, connections, bytes, request, writable, clock, condition *family
 }
 
 // fact is constant; it is a variable because Go has no constant structs.
@@ -31,11 +31,12 @@ var fact = families{
 		dto.MetricType_COUNTER, []string{"direction", "tunnel"}},
 	request:   gauges("request_pending_since_timestamp_seconds", "Since when the slot's oldest request waits for its certificate; 0 if none does.", "slot"),
 	writable:  gauges("state_writable", "1 if the state directory took the last line of the audit file and the generation that every slot serves, else 0."),
+	clock:     gauges("clock_suspect", "1 while the wall clock of the host cannot be believed, else 0."),
 	condition: gauges("condition_active", "1 for each condition that is active; see docs/metrics.md for the codes.", "condition", "severity", "subject"),
 }
 
 func (f *families) all() []*family {
-	return []*family{f.ready, f.generation, f.pending, f.notAfter, f.caNotAfter, f.crlNext, f.connections, f.bytes, f.request, f.writable, f.condition}
+	return []*family{f.ready, f.generation, f.pending, f.notAfter, f.caNotAfter, f.crlNext, f.connections, f.bytes, f.request, f.writable, f.clock, f.condition}
 }
 
 func (f facts) collect(g *gathering) {
@@ -63,6 +64,7 @@ func (f facts) collect(g *gathering) {
 		g.add(fact.bytes, float64(st.Sent), g.common("direction", "out"), name)
 	}
 	g.add(fact.writable, bit(writable))
+	g.add(fact.clock, bit(f.d.clock.suspect.Load()))
 	// Two CAs of one environment that expire soon are two conditions, but one series.
 	told := make(map[[3]string]bool, len(requests))
 	for _, c := range f.d.conditions(now, requests) {
@@ -111,7 +113,7 @@ func environmentFacts(e *rotate.Environment, g *gathering) {
 		g.add(fact.caNotAfter, seconds(c.NotAfter), label("ca", c.Subject.CommonName+" "+pki.Fingerprint(c)[:8]), environment)
 	}
 	next := map[string]time.Time{}
-	for _, crl := range state.CRLs() {
+	for _, crl := range state.CRLs() { // fetched ones, too
 		issuer := crl.IssuerCertificate().Subject.CommonName
 		if at, ok := next[issuer]; !ok || crl.NextUpdate().Before(at) {
 			next[issuer] = crl.NextUpdate()

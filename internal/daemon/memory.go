@@ -28,8 +28,8 @@ func (d *Daemon) traffic() traffic {
 	for _, live := range d.liveTunnels() {
 		st := live.tunnel.Stats()
 		t.bytes += st.Received + st.Sent
-		accepted, refused, _ := live.refusals.status()
-		t.handshakes += accepted + refused
+		tallied := live.tally.status()
+		t.handshakes += tallied.accepted + tallied.refused + tallied.audited
 	}
 	return t
 }

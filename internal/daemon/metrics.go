@@ -25,6 +25,8 @@ type metrics struct {
 	cut         *prometheus.CounterVec
 	fromCN      *prometheus.CounterVec
 	unchecked   *prometheus.CounterVec
+	unlogged    *prometheus.CounterVec
+	crlFetches  *prometheus.CounterVec
 	reloaded    prometheus.Gauge
 	lostEvents  prometheus.Counter
 	watchLost   *prometheus.CounterVec
@@ -45,10 +47,12 @@ func newMetrics(version string) *metrics {
 		rotations:   vec("rotations_total", "Candidates of a slot: published, or not and why. Told once per candidate and reason.", "slot", "result", "reason"),
 		lastGood:    gauge("slot_last_rotation_successful", "1 if what the slot's source held last is what the slot serves, else 0.", "slot"),
 		lastSuccess: gauge("slot_last_rotation_success_timestamp_seconds", "When the slot last published a generation.", "slot"),
-		handshakes:  vec("tunnel_handshakes_total", "TLS handshakes of a tunnel by result (accepted, refused, limited, failed) and reason.", "tunnel", "result", "reason"),
+		handshakes:  vec("tunnel_handshakes_total", "TLS handshakes of a tunnel by result (accepted, refused, audited, limited, failed) and reason.", "tunnel", "result", "reason"),
 		cut:         vec("tunnel_connections_cut_total", "Open connections that the daemon ended, by reason.", "tunnel", "reason"),
 		fromCN:      vec("peer_name_from_cn_total", "Accepted peers whose name was read from the common name, as they have no SAN.", "tunnel"),
 		unchecked:   vec("peers_accepted_unchecked_total", "Accepted peers whose revocation could not be checked, by reason.", "tunnel", "reason"),
+		unlogged:    vec("refusal_lines_suppressed_total", "Refusals and cuts that the log does not name one by one, as there were too many.", "tunnel"),
+		crlFetches:  vec("crl_fetches_total", "Requests for a CRL by result: fetched, unchanged, failed (no answer) or refused (a bad one).", "environment", "result"),
 		watchLost:   vec("watch_failures_total", "Times that the kernel's file events could not be relied on; the poll goes on.", "kind"),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "rotation_latency_seconds",
 			Help:    "From the first sign of a change to the publication of the generation made of it.",
@@ -70,6 +74,7 @@ func newMetrics(version string) *metrics {
 // own returns the collectors whose series docs/metrics.md lists, with facts.
 func (m *metrics) own() []prometheus.Collector {
 	return []prometheus.Collector{m.rotations, m.latency, m.lastGood, m.lastSuccess, m.handshakes, m.cut, m.fromCN, m.unchecked,
+		m.unlogged, m.crlFetches,
 		m.reloaded, m.lostEvents, m.watchLost, m.build}
 }
 
@@ -108,7 +113,7 @@ func (m *metrics) notRotated(slot, result, reason string) {
 	m.lastGood.WithLabelValues(slot).Set(0)
 }
 
-// forgetSlot and forgetTunnel end the series of what left the configuration.
+// forgetSlot, forgetEnvironment and forgetTunnel end the series of what left the configuration.
 func (m *metrics) forgetSlot(name string) {
 	l := prometheus.Labels{"slot": name}
 	m.rotations.DeletePartialMatch(l)
@@ -116,9 +121,13 @@ func (m *metrics) forgetSlot(name string) {
 	m.lastSuccess.DeletePartialMatch(l)
 }
 
+func (m *metrics) forgetEnvironment(name string) {
+	m.crlFetches.DeletePartialMatch(prometheus.Labels{"environment": name})
+}
+
 func (m *metrics) forgetTunnel(name string) {
 	l := prometheus.Labels{"tunnel": name}
-	for _, v := range []*prometheus.CounterVec{m.handshakes, m.cut, m.fromCN, m.unchecked} {
+	for _, v := range []*prometheus.CounterVec{m.handshakes, m.cut, m.fromCN, m.unchecked, m.unlogged} {
 		v.DeletePartialMatch(l)
 	}
 }

@@ -36,6 +36,7 @@ func (d *Daemon) reload(ctx context.Context, who actor) (admin.ReloadResult, err
 	}
 	var refused []string
 	if err == nil {
+		d.confirmClock() // asked to reload, the operator has looked
 		refused = d.refreshMaterial(ctx)
 	}
 	d.settleReload(err)
@@ -112,6 +113,7 @@ func (d *Daemon) commit(next *config.Config, prepared []preparedTunnel) error {
 	d.level.Set(next.LogLevel)
 	d.gate.SetLimits(gateLimits(next.Limits))
 	d.commitTunnels(prepared)
+	d.wakeReview() // peers may be permitted no longer
 	return nil
 }
 
@@ -168,12 +170,12 @@ func (d *Daemon) prepareTunnel(c *config.Config, tc config.Tunnel, old *liveTunn
 	if _, err := endpointConfig(tc); err != nil {
 		return preparedTunnel{}, err
 	}
-	live := &liveTunnel{name: tc.Name, config: tc, refusals: &refusals{}}
+	live := &liveTunnel{name: tc.Name, config: tc, tally: newTally()}
 	p := preparedTunnel{live: live, fresh: true}
 	if old == nil {
-		live.tunnel = tunnel.New(context.Background(), tc.Name, d.gate, d.observer(tc.Name, live.refusals))
+		live.tunnel = tunnel.New(context.Background(), tc.Name, d.gate, d.observer(tc.Name, live.tally))
 	} else {
-		live.tunnel, live.refusals = old.tunnel, old.refusals
+		live.tunnel, live.tally = old.tunnel, old.tally
 	}
 	if slot := d.keeper.Slot(tc.Slot); old != nil && slot != nil && sameEndpoint(old.config, tc) && old.binding.slot() == slot {
 		live.binding, p.fresh = old.binding, false
@@ -325,6 +327,11 @@ func (d *Daemon) forgetSeries(old, next *config.Config) {
 	for _, s := range old.Slots {
 		if _, ok := next.Slot(s.Name); !ok {
 			d.metrics.forgetSlot(s.Name)
+		}
+	}
+	for _, e := range old.Environments {
+		if _, ok := next.Environment(e.Name); !ok {
+			d.metrics.forgetEnvironment(e.Name)
 		}
 	}
 }

@@ -86,21 +86,18 @@ func (d *Daemon) usable() bool {
 
 func environmentStatus(e *rotate.Environment, now time.Time) admin.Environment {
 	st := e.Status()
-	out := admin.Environment{Name: e.Name(), Revocation: string(st.Config.Revocation), CRLs: []admin.CRL{}, PendingSince: admin.Time{Time: st.Since}}
+	out := admin.Environment{Name: e.Name(), Revocation: string(st.Config.Revocation), PendingSince: admin.Time{Time: st.Since}}
 	if st.Refusal != nil {
 		out.LastError, out.Hint = st.Refusal.Error(), advice(st.Refusal)
 	}
 	state := e.Trust()
+	out.CRLs = crlStatus(e, state)
 	if state == nil {
 		return out
 	}
 	b := state.Bundle()
 	out.Ready, out.Sequence, out.Bundle = true, state.Sequence(), fmt.Sprintf("%x", b.Digest())
 	out.Roots, out.SubCAs, out.Expired = len(b.Roots()), len(b.SubCAs()), len(b.Expired(now))
-	for _, crl := range state.CRLs() {
-		out.CRLs = append(out.CRLs, admin.CRL{Origin: crl.Origin(), Issuer: crl.IssuerCertificate().Subject.CommonName, Entries: crl.Len(),
-			ThisUpdate: crl.ThisUpdate().UTC(), NextUpdate: crl.NextUpdate().UTC()})
-	}
 	return out
 }
 
@@ -154,10 +151,21 @@ func nonEmpty(in ...string) []string {
 	return out
 }
 
+// The policies of a tunnel.
+const (
+	policyEnforce = "enforce"
+	policyAudit   = "audit"
+)
+
 func (d *Daemon) tunnelStatus(t *liveTunnel) admin.Tunnel {
-	accepted, refused, listenErr := t.refusals.status()
+	told := t.tally.status()
 	out := admin.Tunnel{Name: t.name, Direction: t.config.Direction, Slot: t.config.Slot, State: "open", Listen: []string{},
-		Forward: t.config.Forward.Address, Peers: append([]string{}, t.config.Peers...), Connections: int64(t.tunnel.Stats().Connections), Accepted: accepted, Refused: refused}
+		Forward: t.config.Forward.Address, Peers: append([]string{}, t.config.Peers...), Connections: int64(t.tunnel.Stats().Connections), Accepted: told.accepted, Refused: told.refused,
+		Policy: policyEnforce, Revocation: t.config.Revocation, Audited: told.audited, LastAccepted: admin.Time{Time: told.lastAccepted},
+		LastRefused: admin.Time{Time: told.lastRefused}, LastRefusedReason: told.lastReason}
+	if t.config.Audit {
+		out.Policy = policyAudit
+	}
 	if t.config.AnyPeer {
 		out.Peers = []string{"*"}
 	}
@@ -168,8 +176,8 @@ func (d *Daemon) tunnelStatus(t *liveTunnel) admin.Tunnel {
 	switch {
 	case s == nil || s.Snapshot() == nil:
 		out.State = "closed"
-	case listenErr != nil:
-		out.State, out.LastError = "failed", listenErr.Error()
+	case told.listen != nil:
+		out.State, out.LastError = "failed", told.listen.Error()
 	}
 	return out
 }
@@ -224,7 +232,9 @@ func (d *Daemon) backend() admin.Backend {
 		},
 		Rotate:     d.rotateNow,
 		NewRequest: d.newRequest, Cancel: d.cancelRequest, Request: d.showRequest, Import: d.importAnswer, Rollback: d.rollback,
-		Trust:     &admin.TrustBackend{List: d.trustList, Diff: d.trustDiff, Add: d.trustAdd, Accept: d.trustAccept},
+		Trust:     &admin.TrustBackend{List: d.trustList, Diff: d.trustDiff, Add: d.trustAdd, Accept: d.trustAccept, Carry: d.trustCarry},
+		Doctor:    d.examine,
+		Refusals:  d.refusals,
 		Forbidden: d.forbidden,
 	}
 }

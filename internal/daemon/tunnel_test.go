@@ -124,8 +124,8 @@ func TestUnixListener(t *testing.T) {
 	}
 	data := string(mustRead(t, h.path("spinecert.yaml")))
 	h.write("spinecert.yaml", []byte(strings.Replace(data, `allow_users: ["*"]`, "allow_users: [root]", 1)), 0o600)
-	if code, out := h.runDaemon(); code != exitUsage || !strings.Contains(out, "tunnels.open.allow_users: names of users are not supported by this version") {
-		t.Errorf("named users: %d %s", code, out)
+	if code, out := h.runDaemon(); code != exitUsage || !strings.Contains(out, "every local user may connect to the socket") {
+		t.Errorf("named users do not guard a socket that all may open: %d %s", code, out)
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 type witness struct {
 	*state.Directory
 	published map[string]auditLine // by slot: the last publication that was noted
+	last      lastTime             // in the audit file
 
 	mu    sync.Mutex
 	older map[string]olderCopy
@@ -69,7 +70,11 @@ func (w *witness) read(path string) {
 	for {
 		line, err := in.ReadBytes('\n')
 		var l auditLine
-		if json.Unmarshal(line, &l) == nil && l.Slot != "" && l.Event == string(rotate.EventRotated) && l.To <= state.MaxNumber && l.To >= w.published[l.Slot].To {
+		readable := json.Unmarshal(line, &l) == nil
+		if readable {
+			w.last.add(&l)
+		}
+		if readable && l.Slot != "" && l.Event == string(rotate.EventRotated) && l.To <= state.MaxNumber && l.To >= w.published[l.Slot].To {
 			w.published[l.Slot] = l
 		}
 		if err != nil {

@@ -47,6 +47,11 @@ func (k Disk) Replace(path string, data []byte, mode fs.FileMode) error {
 // ReplaceBelow is Replace for name, a path below dir, with its temporary file in
 // dir itself: nobody has to look for one elsewhere.
 func (k Disk) ReplaceBelow(dir, name string, data []byte, mode fs.FileMode) error {
+	return k.replace(dir, name, func(root *os.Root, temporary string) error { return k.create(root, temporary, data, mode) })
+}
+
+// replace puts what create makes in the place of name, a path below dir.
+func (k Disk) replace(dir, name string, create func(root *os.Root, temporary string) error) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
@@ -60,7 +65,7 @@ func (k Disk) ReplaceBelow(dir, name string, data []byte, mode fs.FileMode) erro
 		return err
 	}
 	temporary := temporaryName(path.Base(name))
-	if err := k.create(root, temporary, data, mode); err != nil {
+	if err := create(root, temporary); err != nil {
 		return err
 	}
 	if err := k.rename(root, temporary, name); err != nil {

@@ -103,6 +103,11 @@ func (k Disk) empty(root *os.Root, name string) error {
 
 // create writes and fsyncs one file, or leaves none.
 func (k Disk) create(root *os.Root, name string, data []byte, mode fs.FileMode) error {
+	return k.createWith(root, name, mode, func(f *os.File) error { return k.write(f, name, data) })
+}
+
+// createWith is create for what write puts into the file.
+func (k Disk) createWith(root *os.Root, name string, mode fs.FileMode, write func(*os.File) error) error {
 	var f *os.File
 	err := k.do("open", name, func() (err error) {
 		f, err = root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode&0o600)
@@ -111,7 +116,7 @@ func (k Disk) create(root *os.Root, name string, data []byte, mode fs.FileMode) 
 	if err != nil {
 		return err
 	}
-	if err = k.write(f, name, data); err == nil {
+	if err = write(f); err == nil {
 		err = k.do("chmod", name, func() error { return f.Chmod(mode) }) // the umask may have taken bits away
 	}
 	if err == nil {

@@ -23,13 +23,24 @@ type AuditLine struct {
 	Reason string    `json:"reason,omitempty"`
 	Actor  Actor     `json:"actor"`
 	Digest string    `json:"digest,omitempty"`
+	// Of refusals: who, where it is written, and what to do. Digest is that of the
+	// certificate that was presented.
+	Tunnel  string `json:"tunnel,omitempty"`
+	Peer    string `json:"peer,omitempty"` // address
+	Name    string `json:"name,omitempty"`
+	Serial  string `json:"serial,omitempty"`
+	Issuer  string `json:"issuer,omitempty"`
+	Rule    string `json:"rule,omitempty"`
+	Message string `json:"message,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+	Count   uint64 `json:"count,omitempty"` // how many, if more than one
 }
 
 // Actor is who caused something.
 type Actor struct {
 	UID int    `json:"uid"`
 	PID int    `json:"pid"`
-	Via string `json:"via"` // socket, signal, files, state, inbox, command
+	Via string `json:"via"` // socket, signal, files, state, inbox, command, tunnel
 }
 
 // Audit appends a line, which is on disk when it returns nil. It is for programs

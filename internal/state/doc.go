@@ -1,6 +1,6 @@
 // Package state is the state directory: the generations of slots, the requests
-// that wait for their certificates, and the CA certificates that were added to an
-// environment (CONTRACT.md, 6).
+// that wait for their certificates, the CA certificates that were added to an
+// environment, and the CRLs that were fetched for it (CONTRACT.md, 6).
 //
 //	d, err := state.Lock("/var/lib/spinecert", state.Options{})
 //	defer d.Close()
@@ -13,6 +13,7 @@
 //	slots/<slot>/generations/<n>/{cert,chain,fullchain,key}.pem, generation.json
 //	slots/<slot>/requests/<id>/key.pem, request.csr, request.json[, answer.pem]
 //	trust.d/<environment>/<sha256>.pem
+//	crl/<environment>/<sha256 of its address>.crl, .json
 //	inbox/, inbox/done/, inbox/rejected/    3770, as others write there
 //	.lock
 //
@@ -24,7 +25,7 @@
 // # Reading
 //
 // No symbolic link is followed but current, and that one only to a generation of
-// its slot. Files are regular and have at most 1 MiB, or are not read. Names of
+// its slot. Files are regular and have at most 1 MiB, CRLs 256 MiB, or are not read. Names of
 // slots, environments and requests are checked before they become paths.
 //
 // # Errors

@@ -265,7 +265,7 @@ func (d *Directory) sweep() error {
 			errs = append(errs, d.sweepDir(join(trustName, environment)))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.sweepCRLs())...)
 }
 
 func (d *Directory) sweepSlot(slot string) error {

@@ -50,7 +50,7 @@ type Finding struct {
 	Hint    string // the next action, may be empty
 }
 
-// Verify looks at every generation, request and added CA certificate, and at the
+// Verify looks at every generation, request, added CA certificate and kept CRL, and at the
 // modes and owners of all files. It counts what it looked at. It may be called
 // while another process writes the directory: what goes meanwhile is no finding.
 // The error says that the directory cannot be read at all, or that ctx ended.
@@ -85,6 +85,12 @@ func (d *Directory) verify(ctx context.Context, old time.Time) (int, []Finding, 
 	}
 	for _, environment := range v.list(trustName) {
 		v.trust(environment)
+	}
+	for _, environment := range v.list(crlName) {
+		if err := ctx.Err(); err != nil {
+			return v.checked, v.findings, err
+		}
+		v.crls(environment)
 	}
 	return v.checked, v.findings, ctx.Err()
 }
@@ -124,11 +130,11 @@ func (v *verifier) broken(name string, err error) {
 // top looks at one entry of the state directory.
 func (v *verifier) top(name string) {
 	switch name {
-	case slotsName, trustName:
+	case slotsName, trustName, crlName:
 		v.entry(name, unix.S_IFDIR, dirPermissions)
 	case lockName, "audit.jsonl", "audit.jsonl.1", "alerts.json":
 		v.entry(name, unix.S_IFREG, filePermissions)
-	case inboxName, "crl", "lost+found":
+	case inboxName, "lost+found":
 	default:
 		if !hidden(name) || ownTemporary(name) { // it may be a user's home
 			v.odd(name)

@@ -78,7 +78,7 @@ func TestVerifyFinds(t *testing.T) {
 		"request without":    {plant: func(d, r string) error { return os.Remove(r + "/request.json") }, want: []string{"missing R/request.json"}},
 		"generation is file": {plant: func(d, r string) error { return replace(d+"/slots/pcs/generations/1", "") }, want: []string{"unreadable slots/pcs/generations/1"}},
 		"slots is a link": {plant: func(d, r string) error {
-			return errors.Join(os.Rename(d+"/slots", d+"/crl"), os.Symlink("crl", d+"/slots"))
+			return errors.Join(os.Rename(d+"/slots", d+"/lost+found"), os.Symlink("lost+found", d+"/slots"))
 		}, want: []string{"unreadable slots"}},
 		"trust is a file": {plant: func(d, r string) error { return replace(d+"/trust.d/int", "") }, want: []string{"unreadable trust.d/int"}},
 	} {

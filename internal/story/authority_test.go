@@ -84,9 +84,29 @@ func cmdAuthority(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv("SERIAL", leaf.Cert.SerialNumber.Text(16))
 		testpki.WriteFile(w.tb, ts.MkAbs(args[1]+".crt"), leaf.FullChainPEM(), 0o644)
 		testpki.WriteFile(w.tb, ts.MkAbs(args[1]+".key"), leaf.KeyPEM(), 0o600)
+	case !neg && len(args) >= 2 && args[0] == "crl":
+		w.writeCRL(ts, args[1], args[2:])
 	default:
-		ts.Fatalf("usage: authority sign CSR OUT, authority issue NAME")
+		ts.Fatalf("usage: authority sign CSR OUT, authority issue NAME, authority crl OUT")
 	}
+}
+
+// writeCRL writes a list: authority crl OUT [--ca live|int|root] [--pem] [--life D] [--from D] [--number N]
+func (w *world) writeCRL(ts *testscript.TestScript, name string, args []string) {
+	flags := flag.NewFlagSet("authority crl", flag.ContinueOnError)
+	ca := flags.String("ca", "live", "live, int, or root: that of live")
+	asPEM := flags.Bool("pem", false, "PEM, not DER")
+	from := flags.Duration("from", -time.Hour, "until it begins")
+	life := flags.Duration("life", 24*time.Hour, "until it ends")
+	number := flags.Int64("number", 1, "of the list")
+	ts.Check(flags.Parse(args))
+	a := map[string]*testpki.Authority{"live": w.sub, "int": w.other, "root": w.sub.Root()}[*ca]
+	now := time.Now()
+	data := a.CRL(w.tb, testpki.ThisUpdate(now.Add(*from)), testpki.NextUpdate(now.Add(*life)), testpki.Number(*number))
+	if *asPEM {
+		data = testpki.EncodeCRL(data)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(name), data, 0o644))
 }
 
 // sign makes a certificate for the request in text.

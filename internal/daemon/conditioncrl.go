@@ -1,0 +1,147 @@
+package daemon
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spinecert/spinecert/rotate"
+	"github.com/spinecert/spinecert/trust"
+)
+
+// maxStale bounds how many lists of an environment are conditions of their own: a
+// server that is down has them all stale at once.
+const maxStale = 10
+
+// staleList is a list that has ended, is about to, or was never had.
+type staleList struct {
+	severity string
+	since    time.Time
+	text     string
+	hint     string
+}
+
+// crlConditions tell which lists of an environment are past their renewal, cannot be
+// renewed and end soon, or were never had.
+func crlConditions(e *rotate.Environment, state *trust.State, mode trust.Mode, now time.Time, add adder) {
+	stale := staleLists(e, state, mode, now)
+	for i, s := range stale {
+		if i == maxStale {
+			add("crl_stale", e.Name(), s.severity, s.since, fmt.Sprintf("%d more CRLs are in the same state; the next: %s", len(stale)-i, s.text), s.hint)
+			return
+		}
+		add("crl_stale", e.Name(), s.severity, s.since, s.text, s.hint)
+	}
+}
+
+// staleLists returns the worst first.
+func staleLists(e *rotate.Environment, state *trust.State, mode trust.Mode, now time.Time) []staleList {
+	asked := map[string]*rotate.CRLStatus{}
+	lists := e.CRLs()
+	for i := range lists {
+		asked[lists[i].Address] = &lists[i]
+	}
+	var out []staleList
+	grace := e.Status().Config.Grace
+	for _, crl := range state.CRLs() {
+		if s, ok := staleCRL(crl, asked[crl.Origin()], mode, grace, now); ok {
+			out = append(out, s)
+		}
+	}
+	for i := range lists {
+		if s, ok := missingCRL(&lists[i], mode); ok {
+			out = append(out, s)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b staleList) int {
+		return cmp.Or(strings.Compare(a.severity, b.severity), a.since.Compare(b.since)) // critical comes before warning
+	})
+	return out
+}
+
+// staleCRL judges a list in force; asked is nil for one that is not fetched.
+func staleCRL(crl *trust.CRL, asked *rotate.CRLStatus, mode trust.Mode, grace time.Duration, now time.Time) (staleList, bool) {
+	next := crl.NextUpdate()
+	end := next.Add(grace)
+	name := fmt.Sprintf("CRL of %q from %s", clipName(crl.IssuerCertificate().Subject.CommonName), clipName(crl.Origin()))
+	s := staleList{severity: "warning", since: next, hint: staleHint(asked)}
+	switch {
+	case now.After(next):
+		// A quarter of the grace is left to do something about it.
+		if mode == trust.Require && end.Sub(now) <= grace/4 {
+			s.severity = "critical"
+		}
+		s.text = fmt.Sprintf("%s was due for renewal on %s; %s%s", name, day(next), after(end, mode, now), tries(asked))
+	case asked != nil && asked.Failures > 0 && next.Sub(now) <= next.Sub(crl.ThisUpdate())/4:
+		s.since = asked.Tried
+		s.text = fmt.Sprintf("%s ends on %s and could not be had again; %s%s", name, day(next), after(end, mode, now), tries(asked))
+	default:
+		return s, false
+	}
+	return s, true
+}
+
+// missingCRL judges a list that was asked for and never had.
+func missingCRL(l *rotate.CRLStatus, mode trust.Mode) (staleList, bool) {
+	if l.CRL != nil || l.Failures == 0 {
+		return staleList{}, false
+	}
+	s := staleList{severity: "warning", since: l.Tried, hint: staleHint(l)}
+	what := "peers that need it are accepted without"
+	if mode == trust.Require {
+		what = "peers that need it are refused"
+		if l.Origin == rotate.CRLOfBundle { // all of them do
+			s.severity = "critical"
+		}
+	}
+	if l.Origin == rotate.CRLOfOwn {
+		what = "whether our own certificate was revoked is not known"
+	}
+	s.text = fmt.Sprintf("CRL from %s was never had; %s%s", clipName(l.Address), what, tries(l))
+	return s, true
+}
+
+// after says what happens to peers when the grace has ended.
+func after(end time.Time, mode trust.Mode, now time.Time) string {
+	what := "peers that need it are refused"
+	if mode != trust.Require {
+		what = "peers that need it are accepted unchecked"
+	}
+	if now.After(end) {
+		return what + " since " + day(end)
+	}
+	return what + " from " + day(end) + " on (crl.grace)"
+}
+
+// tries says what became of asking for a list.
+func tries(l *rotate.CRLStatus) string {
+	if l == nil || l.Origin == rotate.CRLOfCarrier {
+		return ""
+	}
+	text := ""
+	if l.Err != nil {
+		text = fmt.Sprintf("; %d attempts since, the last: %s", l.Failures, clipName(oneLine(l.Err)))
+	}
+	if !l.Next.IsZero() {
+		text += "; it is asked for again at " + day(l.Next)
+	}
+	return text
+}
+
+func staleHint(l *rotate.CRLStatus) string {
+	switch {
+	case l == nil:
+		return "replace the file with a current list"
+	case l.Origin == rotate.CRLOfCarrier:
+		return "carry a current one here: spinecert trust crl FILE"
+	case l.Err != nil:
+		if hint := adviceOf(l.Err); hint != "" {
+			return hint
+		}
+	}
+	return "spinecert doctor tries the way to each address; until it works, spinecert trust crl FILE takes a list that was carried here"
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
