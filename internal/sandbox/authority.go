@@ -6,19 +6,15 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
-	"math/big"
+	"sync"
 	"time"
 
 	"github.com/smallstep/certificates/cas/apiv1"
 	"github.com/smallstep/certificates/cas/softcas"
 	kmsapi "go.step.sm/crypto/kms/apiv1"
 	"go.step.sm/crypto/x509util"
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -40,13 +36,19 @@ const (
 // rsaBits is the key length of everything that the NHS PKI issues today.
 const rsaBits = 2048
 
-// authority is a root and a subCA that issue identities of one profile.
+// authority is a root and a subCA that issue identities of one profile, and say
+// what they revoked. Safe for concurrent use.
 type authority struct {
 	profile string
 	base    string // of the CRL addresses
 	root    *apiv1.CreateCertificateAuthorityResponse
 	sub     *apiv1.CreateCertificateAuthorityResponse
 	issuer  *softcas.SoftCAS
+	above   *softcas.SoftCAS // signs as the root
+
+	mu     sync.Mutex
+	issued int
+	lists  map[string]*list // by address
 }
 
 // identity is a leaf, its subCA and its key. It may be broken on purpose.
@@ -56,29 +58,40 @@ type identity struct {
 	key   crypto.Signer
 }
 
-// newAuthority makes a root and a subCA named after prefix. The keys are RSA
-// like Spine's, or ECDSA where only speed matters.
-func newAuthority(ctx context.Context, prefix, profile string, algorithm kmsapi.SignatureAlgorithm, now time.Time) (*authority, error) {
+// number tells identities apart.
+func (i *identity) number() string { return i.leaf.SerialNumber.Text(16) }
+
+// newAuthority makes a root and a subCA named after prefix, whose CRLs are to be
+// had below base. The keys are RSA like Spine's, or ECDSA where only speed matters.
+func newAuthority(ctx context.Context, prefix, profile, base string, algorithm kmsapi.SignatureAlgorithm, now time.Time) (*authority, error) {
 	creator, err := softcas.New(ctx, apiv1.Options{IsCreator: true})
 	if err != nil {
 		return nil, fmt.Errorf("create authority %q: %w", prefix, err)
 	}
-	a := &authority{profile: profile, base: "http://crl.sandbox.invalid/" + profile}
+	a := &authority{profile: profile, base: base, lists: map[string]*list{}}
 	a.root, err = createCA(creator, prefix+" Root Authority", -1, "", nil, algorithm, now)
 	if err != nil {
 		return nil, fmt.Errorf("create root %q: %w", prefix, err)
 	}
 	// The path length is the one of NHS Authentication G2 (SPINE.md, 3).
-	a.sub, err = createCA(creator, prefix+" Authentication", 1, a.base+"/root.crl", a.root, algorithm, now)
+	a.sub, err = createCA(creator, prefix+" Authentication", 1, a.rootList(), a.root, algorithm, now)
 	if err != nil {
 		return nil, fmt.Errorf("create subCA %q: %w", prefix, err)
 	}
-	a.issuer, err = softcas.New(ctx, apiv1.Options{
-		CertificateChain: []*x509.Certificate{a.sub.Certificate},
-		Signer:           a.sub.Signer,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("create issuer %q: %w", prefix, err)
+	for _, ca := range []struct {
+		issuer *apiv1.CreateCertificateAuthorityResponse
+		signer **softcas.SoftCAS
+	}{{a.sub, &a.issuer}, {a.root, &a.above}} {
+		*ca.signer, err = softcas.New(ctx, apiv1.Options{
+			CertificateChain: []*x509.Certificate{ca.issuer.Certificate},
+			Signer:           ca.issuer.Signer,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("create issuer %q: %w", prefix, err)
+		}
+	}
+	for _, address := range a.addresses() {
+		a.lists[address] = &list{}
 	}
 	return a, nil
 }
@@ -109,7 +122,8 @@ func createCA(creator *softcas.SoftCAS, name string, pathLength int, crl string,
 	return creator.CreateCertificateAuthority(request)
 }
 
-// issue makes an identity for name, valid in [notBefore, notAfter].
+// issue makes an identity for name, valid in [notBefore, notAfter]. It names one
+// partition of the subCA's CRL, the partitions in turn.
 func (a *authority) issue(name string, key crypto.Signer, notBefore, notAfter time.Time) (*identity, error) {
 	template := &x509util.Certificate{
 		PublicKey: key.Public(),
@@ -118,7 +132,7 @@ func (a *authority) issue(name string, key crypto.Signer, notBefore, notAfter ti
 		ExtKeyUsage: x509util.ExtKeyUsage{
 			x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth,
 		},
-		CRLDistributionPoints: x509util.CRLDistributionPoints{a.base + "/sub.crl"},
+		CRLDistributionPoints: x509util.CRLDistributionPoints{a.nextList()},
 		NotBefore:             notBefore,
 		NotAfter:              notAfter,
 	}
@@ -141,61 +155,6 @@ func (a *authority) issue(name string, key crypto.Signer, notBefore, notAfter ti
 // bundlePEM is the trust file: the root and the subCA.
 func (a *authority) bundlePEM() []byte {
 	return append(encodeCertificate(a.root.Certificate), encodeCertificate(a.sub.Certificate)...)
-}
-
-// crls returns the CRLs of the root and of the subCA, DER, nothing revoked,
-// each scoped to the address that the certificates name (RFC 5280, Section 5.2.5).
-func (a *authority) crls(ctx context.Context, now time.Time) (root, sub []byte, err error) {
-	root, err = createCRL(ctx, a.root, a.base+"/root.crl", now)
-	if err != nil {
-		return nil, nil, fmt.Errorf("create CRL of root: %w", err)
-	}
-	sub, err = createCRL(ctx, a.sub, a.base+"/sub.crl", now)
-	if err != nil {
-		return nil, nil, fmt.Errorf("create CRL of subCA: %w", err)
-	}
-	return root, sub, nil
-}
-
-func createCRL(ctx context.Context, issuer *apiv1.CreateCertificateAuthorityResponse, address string, now time.Time) ([]byte, error) {
-	cas, err := softcas.New(ctx, apiv1.Options{
-		CertificateChain: []*x509.Certificate{issuer.Certificate},
-		Signer:           issuer.Signer,
-	})
-	if err != nil {
-		return nil, err
-	}
-	scope, err := issuingDistributionPoint(address)
-	if err != nil {
-		return nil, err
-	}
-	response, err := cas.CreateCRL(&apiv1.CreateCRLRequest{RevocationList: &x509.RevocationList{
-		Number:          big.NewInt(1),
-		ThisUpdate:      now.Add(-backdate),
-		NextUpdate:      now.Add(crlLife),
-		ExtraExtensions: []pkix.Extension{scope},
-	}})
-	if err != nil {
-		return nil, err
-	}
-	return response.CRL, nil
-}
-
-// issuingDistributionPoint encodes the extension that crypto/x509 has no field for.
-func issuingDistributionPoint(address string) (pkix.Extension, error) {
-	context0 := cbasn1.Tag(0).ContextSpecific().Constructed()
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(context0, func(b *cryptobyte.Builder) { // distributionPoint
-			b.AddASN1(context0, func(b *cryptobyte.Builder) { // fullName
-				b.AddASN1(cbasn1.Tag(6).ContextSpecific(), func(b *cryptobyte.Builder) { // uniformResourceIdentifier
-					b.AddBytes([]byte(address))
-				})
-			})
-		})
-	})
-	value, err := b.Bytes()
-	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: value}, err
 }
 
 // certificatePEM is the leaf and its subCA in one file, as nginx and others want it.

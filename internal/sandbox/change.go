@@ -126,12 +126,19 @@ func (c *change) onOld(ctx context.Context, r *StepResult) error {
 		return err
 	}
 	c.check(ctx, r, "a peer of the new hierarchy is refused", c.refused(ctx, c.young))
+	var err error
+	if n := c.crl.requests().Unknown; n > 0 {
+		err = fmt.Errorf("%d requests", n)
+	}
+	c.check(ctx, r, "nobody asks for CRLs of hierarchies that are not trusted", err)
 	return nil
 }
 
-// trustBoth is the second: both sides trust both, and nothing else changes. The
-// CRLs of the new CAs come after them, as a list whose CA is not there is refused.
+// trustBoth is the second: both sides trust both, and nothing else changes.
 func (c *change) trustBoth(ctx context.Context, r *StepResult) error {
+	if err := c.refresh(ctx, c.next); err != nil {
+		return err
+	}
 	file, sums := c.nextFile(), sumsOfAuthority(c.next)
 	shown, err := c.daemon.add(ctx, file)
 	if err == nil && (shown.Done || !sameSums(sumsOf(shown.Added), sums)) {
@@ -146,10 +153,12 @@ func (c *change) trustBoth(ctx context.Context, r *StepResult) error {
 	}
 	c.check(ctx, r, "trust add takes the right fingerprints", err)
 
-	if err := errors.Join(c.layout.writeCRLs(ctx, c.next, time.Now()), c.configure(ProfileG1, ProfileG1, ProfileG2)); err != nil {
-		return err
-	}
-	c.check(ctx, r, "a reload takes the CRLs of the new hierarchy", c.daemon.reload(ctx))
+	c.check(ctx, r, "the CRL of the new root is asked for", c.soon(ctx, func(context.Context) error {
+		if !c.crl.wellAsked(c.next.rootList()) {
+			return errors.New("nobody did")
+		}
+		return nil
+	}))
 	c.proxy.trusts(c.first, c.next)
 	if err := c.rotateProxy(time.Now()); err != nil { // its list of acceptable CAs follows
 		return err
@@ -181,6 +190,7 @@ func (c *change) move(ctx context.Context, r *StepResult) error {
 	if err := c.rotateProxy(time.Now()); err != nil {
 		return err
 	}
+	c.proxy.drain() // as the old CA goes, what rests on its certificates is cut
 	c.looks[providerSlot] = lookInbound(c.proxy, c.young)
 	c.check(ctx, r, "trust diff knows no slot and no peer on the old hierarchy", c.soon(ctx, func(ctx context.Context) error {
 		diff, err := c.daemon.diff(ctx, c.nextFile())
@@ -201,8 +211,7 @@ func (c *change) dropOld(ctx context.Context, r *StepResult) error {
 		return err
 	}
 	c.check(ctx, r, "trust files without the old CAs wait for a word", c.daemon.await(ctx, holdsWithin, func(s status) bool { return s.has("trust_changed", environment) }))
-	c.check(ctx, r, "trust accept refuses while the configuration names CRLs of the old CAs", c.blocked(ctx))
-	if err := c.configure(ProfileG2, ProfileG2); err != nil {
+	if err := c.layout.writeConfig(ProfileG2, c.places, c.parties()); err != nil {
 		return err
 	}
 	c.check(ctx, r, "a reload says so", mustRefuse(c.daemon.reload(ctx)))
@@ -225,20 +234,6 @@ func (c *change) dropOld(ctx context.Context, r *StepResult) error {
 	}
 	c.foreign = c.first // a leaf of it is one of another CA now
 	return c.spread(ctx, c.picture, c.tally, c.last, 0)
-}
-
-// blocked wants the trust that waits to be refused, although it is what was shown.
-func (c *change) blocked(ctx context.Context) error {
-	diff, err := c.daemon.diff(ctx)
-	if err != nil {
-		return err
-	}
-	return mustRefuse(c.daemon.accept(ctx, diff.Digest))
-}
-
-// configure writes the configuration anew, with the CRLs of these hierarchies.
-func (c *change) configure(profile string, hierarchies ...string) error {
-	return c.layout.writeConfig(profile, hierarchies, c.places, c.listeners["provider"], c.listeners["proxy"])
 }
 
 func (c *change) nextFile() trustFile { return trustFile{Name: "new.pem", Data: c.next.bundlePEM()} }

@@ -62,7 +62,7 @@ func TestChangeCutShort(t *testing.T) {
 	r := Result{Requests: 1, Rotations: 1, Steps: []StepResult{{Name: "one", Done: true, Checks: []Check{{What: "this", Held: true}}},
 		{Name: "two", Checks: []Check{{What: "these", Held: true}, {What: "that", Detail: "why"}}}, {Name: "three"}}}
 	want := []string{`step "two" was not done`, `step "two": not so: that: why`, `step "three" was not done`}
-	if got := r.judge(1, 0); !slices.Equal(got, want) {
+	if got := r.judge(wanted{rotations: 1}); !slices.Equal(got, want) {
 		t.Errorf("problems %q, want %q", got, want)
 	}
 }

@@ -46,20 +46,26 @@ func crew(resuming, unix, full endpoint) []client {
 }
 
 // load runs the clients until ctx ends. Requests in flight are finished.
-func load(ctx context.Context, clients []client, l *ledger) {
+func load(ctx context.Context, clients []client, l *ledger, k *cuts) {
 	var group errgroup.Group
 	for _, c := range clients {
 		group.Go(func() error {
-			c.run(ctx, l)
+			c.run(ctx, l, k)
 			return nil
 		})
 	}
 	_ = group.Wait() // the clients return no errors: the ledger has them
 }
 
-func (c client) run(ctx context.Context, l *ledger) {
+func (c client) run(ctx context.Context, l *ledger, k *cuts) {
 	transport := &http.Transport{
-		DialContext:        c.via.dial,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := c.via.dial(ctx, network, address)
+			if err != nil || c.kind != keepAlive {
+				return conn, err
+			}
+			return k.watch(conn, "consumer"), nil
+		},
 		DisableKeepAlives:  c.kind != keepAlive,
 		MaxConnsPerHost:    1,
 		DisableCompression: true,

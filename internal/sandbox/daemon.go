@@ -208,7 +208,7 @@ func (d *daemon) ready(ctx context.Context) (status, error) {
 	err := d.await(ctx, readyTimeout, func(s status) bool {
 		last = s
 		return s.Ready && s.slot(providerSlot).State == "ready" && s.slot(consumerSlot).State == "ready" &&
-			s.tcp(providerTunnel) != "" && s.tcp(consumerTunnel) != "" && s.tcp(freshTunnel) != ""
+			s.tcp(providerTunnel) != "" && s.tcp(consumerTunnel) != "" && s.tcp(freshTunnel) != "" && s.tcp(farTunnel) != ""
 	})
 	if err != nil {
 		return last, fmt.Errorf("wait for daemon: %w%s", err, d.tail())

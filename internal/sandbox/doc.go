@@ -10,6 +10,10 @@
 // identities rotate; [Run] shows it live, [Rehearse] does it unattended, mixes
 // in broken rotations and measures.
 //
+// CRLs are fetched from a server of the sandbox, partitioned and with conditional
+// requests. Other peers, clients of the inbound tunnel and a server behind an
+// outbound one, hold connections open and are revoked while they talk.
+//
 // # Who watches
 //
 // The stand-in and the probes judge the daemon from outside with crypto/tls and

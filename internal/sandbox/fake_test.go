@@ -38,6 +38,11 @@ const (
 	fakeStubborn = "stubborn" // never drops a CA
 	fakeNaive    = "naive"    // adds CAs that nobody confirmed
 	fakeBlind    = "blind"    // does not see what breaks
+	fakeDeaf     = "deaf"     // asks for no CRLs
+	fakeLazy     = "lazy"     // refuses revoked peers, but cuts nobody
+	fakeWild     = "wild"     // cuts everybody when somebody is revoked
+	fakeTrusting = "trusting" // lets revoked peers in again with a ticket
+	fakeSimple   = "simple"   // believes older lists
 )
 
 func TestMain(m *testing.M) {
@@ -135,6 +140,8 @@ func fakeDaemon(mode string) error {
 	if err := trust.look(); err != nil {
 		return err
 	}
+	crls := newFakeCRLs(mode, trust)
+	go crls.run(ctx)
 	go func() {
 		for range time.Tick(5 * time.Millisecond) {
 			_ = trust.look() // half a file, perhaps
@@ -174,7 +181,7 @@ func fakeDaemon(mode string) error {
 			}
 			status.Listen = append(status.Listen, shown)
 			full := t.TLS.Resumption != nil && !*t.TLS.Resumption
-			go fakeTunnel(listener, slots[t.Slot], name, t.Direction, t.Forward, t.ServerName, full, mode)
+			go fakeTunnel(listener, slots[t.Slot], name, t.Direction, t.Forward, t.ServerName, full, mode, crls)
 		}
 		tunnels = append(tunnels, status)
 	}
@@ -200,7 +207,7 @@ func fakeDaemon(mode string) error {
 	return nil
 }
 
-func fakeTunnel(listener net.Listener, slot *fakeSlot, tunnel, direction, forward, name string, full bool, mode string) {
+func fakeTunnel(listener net.Listener, slot *fakeSlot, tunnel, direction, forward, name string, full bool, mode string, crls *fakeCRLs) {
 	for n := 1; ; n++ {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -219,7 +226,7 @@ func fakeTunnel(listener net.Listener, slot *fakeSlot, tunnel, direction, forwar
 			defer far.Close()
 			serving := slot.serving.Load()
 			if direction == "inbound" {
-				conn = tls.Server(conn, slot.trust.server(serving.server, tunnel))
+				conn = tls.Server(conn, crls.judging(slot.trust.server(serving.server, tunnel)))
 			} else {
 				config := &tls.Config{
 					ServerName: name, InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, VerifyConnection: slot.trust.peer(tunnel),
@@ -228,8 +235,13 @@ func fakeTunnel(listener net.Listener, slot *fakeSlot, tunnel, direction, forwar
 				if !full {
 					config.ClientSessionCache = serving.sessions
 				}
-				far = tls.Client(far, config)
+				far = tls.Client(far, crls.judging(config))
 			}
+			done, err := crls.admit(conn, far)
+			if err != nil {
+				return
+			}
+			defer done()
 			go func() {
 				io.Copy(far, conn)
 				closeWrite(far)

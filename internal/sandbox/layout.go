@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
-	"time"
 )
 
 // Names of the cast. The last label pair follows SPINE.md, 3 and 4.
@@ -22,13 +20,18 @@ const (
 	providerName = "provider.sandbox.thirdparty.nhs.uk"
 	consumerName = "consumer.sandbox.thirdparty.nhs.uk"
 	proxyName    = "proxy.sandbox.ncrs.nhs.uk"
+	farName      = "far.sandbox.ncrs.nhs.uk"
 )
+
+// peerName is the name of a client that may be revoked, from 1.
+func peerName(n int) string { return fmt.Sprintf("peer-%d.sandbox.ncrs.nhs.uk", n) }
 
 // Names of the daemon's tunnels.
 const (
 	providerTunnel = "provider-in"
 	consumerTunnel = "consumer-out"      // resumes sessions
 	freshTunnel    = "consumer-out-full" // a full handshake each time
+	farTunnel      = "far-out"           // to a server that may be revoked
 )
 
 // layout is where everything of a sandbox lies.
@@ -59,7 +62,7 @@ func newLayout(dir string) (*layout, error) {
 			hint:    "choose a shorter --dir",
 		})
 	}
-	for _, sub := range []string{"trust", "state"} {
+	for _, sub := range []string{"trust", "state", "revoke"} {
 		if err := os.Mkdir(filepath.Join(l.dir, sub), 0o700); err != nil {
 			return nil, errors.Join(fmt.Errorf("create directory: %w", err), l.remove())
 		}
@@ -70,7 +73,7 @@ func newLayout(dir string) (*layout, error) {
 // ownNames are the entries of a sandbox; nothing else is ever removed from a
 // directory that the user named.
 func ownNames() []string {
-	return []string{"trust", "state", "slots", "spinecert.yaml", "admin.sock", "consumer.sock", "spinecertd.log", "sandbox.json"}
+	return []string{"trust", "state", "slots", "spinecert.yaml", "admin.sock", "consumer.sock", "spinecertd.log", "sandbox.json", "revoke"}
 }
 
 // prepareDir makes dir, or takes over an empty one or one of an earlier sandbox.
@@ -108,6 +111,7 @@ func (l *layout) adminSocket() string  { return l.path("admin.sock") }
 func (l *layout) tunnelSocket() string { return l.path("consumer.sock") }
 func (l *layout) daemonLog() string    { return l.path("spinecertd.log") }
 func (l *layout) facts() string        { return l.path("sandbox.json") }
+func (l *layout) revoke() string       { return l.path("revoke") }
 func (l *layout) slot(slot string) string {
 	return l.path("slots", slot)
 }
@@ -133,25 +137,6 @@ func (l *layout) writeBundle(a *authority) error {
 	return nil
 }
 
-// crls are the files for the CRLs of a hierarchy, of the root and of the subCA.
-func (l *layout) crls(profile string) []string {
-	return []string{l.path("trust", profile+"-root.crl"), l.path("trust", profile+"-sub.crl")}
-}
-
-// writeCRLs writes the CRLs of an authority.
-func (l *layout) writeCRLs(ctx context.Context, a *authority, now time.Time) error {
-	root, sub, err := a.crls(ctx, now)
-	if err != nil {
-		return err
-	}
-	for i, content := range [][]byte{root, sub} {
-		if err := os.WriteFile(l.crls(a.profile)[i], content, 0o644); err != nil {
-			return fmt.Errorf("write crl: %w", err)
-		}
-	}
-	return nil
-}
-
 // daemonConfig is the configuration of the sandbox; CONTRACT.md, section 4. The
 // kernel chooses the ports, and status tells them.
 const daemonConfig = `# Written by spinecert sandbox. Copy what is useful.
@@ -161,7 +146,7 @@ environments:
     profile: {{quote .Profile}}
     trust: [{{quote .Bundle}}]
     revocation: require
-    crl: {files: [{{range $i, $f := .CRLs}}{{if $i}}, {{end}}{{quote $f}}{{end}}]}
+    crl: {hosts: [{{quote .CRLHost}}], refresh: 1s}
 slots:
 {{- range .Slots}}
   {{.Name}}:
@@ -174,7 +159,7 @@ tunnels:
     listen: ["127.0.0.1:0"]
     forward: {{quote .Provider}}
     slot: provider
-    peers: [{{quote .ProxyName}}]
+    peers: [{{quote .ProxyName}}{{range .Peers}}, {{quote .}}{{end}}]
   consumer-out:
     direction: outbound
     listen: ["127.0.0.1:0", {unix: {{quote .TunnelSocket}}{{with .Group}}, group: {{quote .}}{{end}}, mode: "0660"}]
@@ -192,6 +177,14 @@ tunnels:
     peers: [{{quote .ProxyName}}]
     server_name: {{quote .ProxyName}}
     tls: {resumption: false}
+  far-out:
+    direction: outbound
+    listen: ["127.0.0.1:0"]
+    allow_users: ["*"]
+    forward: {{quote .Far}}
+    slot: consumer
+    peers: [{{quote .FarName}}]
+    server_name: {{quote .FarName}}
 admin:
   socket: {path: {{quote .AdminSocket}}{{with .Group}}, group: {{quote .}}{{end}}}
   writers: [{{quote .User}}]
@@ -203,28 +196,29 @@ log: {level: info, format: text}
 type configSlot struct{ Name, FQDN, Certificate, Key string }
 
 type configValues struct {
-	Profile, Bundle                               string
-	CRLs                                          []string
+	Profile, Bundle, CRLHost                      string
 	Slots                                         []configSlot
-	Provider, Proxy, ProxyName                    string
+	Peers                                         []string
+	Provider, Proxy, ProxyName, Far, FarName      string
 	TunnelSocket, AdminSocket, State, User, Group string
 }
 
-// writeConfig writes the daemon's configuration, with the CRLs of these hierarchies.
-// provider and proxy are the addresses of the provider and of the stand-in's
-// consumer leg.
-func (l *layout) writeConfig(profile string, hierarchies []string, places map[string]*place, provider, proxy string) error {
+// parties are those that the tunnels lead to, and who may come.
+type parties struct {
+	provider, proxy, far, crl string   // addresses; proxy is the stand-in's consumer leg
+	peers                     []string // names of the clients that the inbound tunnel lets in beside the stand-in
+}
+
+// writeConfig writes the daemon's configuration.
+func (l *layout) writeConfig(profile string, places map[string]*place, who parties) error {
 	name, group, err := whoAmI()
 	if err != nil {
 		return err
 	}
 	values := configValues{
-		Profile: "nhs-" + profile, Bundle: l.bundle(),
-		Provider: provider, Proxy: proxy, ProxyName: proxyName,
+		Profile: "nhs-" + profile, Bundle: l.bundle(), CRLHost: who.crl, Peers: who.peers,
+		Provider: who.provider, Proxy: who.proxy, ProxyName: proxyName, Far: who.far, FarName: farName,
 		TunnelSocket: l.tunnelSocket(), AdminSocket: l.adminSocket(), State: l.path("state"), User: name, Group: group,
-	}
-	for _, h := range hierarchies {
-		values.CRLs = append(values.CRLs, l.crls(h)...)
 	}
 	for _, s := range []struct{ slot, fqdn string }{{providerSlot, providerName}, {consumerSlot, consumerName}} {
 		p := places[s.slot]
@@ -273,6 +267,9 @@ type facts struct {
 	Names     map[string]string `json:"names"`     // provider, consumer, proxy
 	Listeners map[string]string `json:"listeners"` // tunnels, provider and proxy
 	Files     map[string]string `json:"files"`     // certificate of each slot
+	CRLs      []string          `json:"crls"`      // addresses
+	Peers     []string          `json:"peers"`     // that may be revoked, as files in Revoke name them
+	Revoke    string            `json:"revoke"`    // a file here with the name of a peer revokes it while it is there
 	Commands  []string          `json:"commands"`  // to try
 }
 
@@ -289,15 +286,19 @@ func (l *layout) writeFacts(f facts) error {
 
 // commands to try, with the program as it was called. The name is given because
 // the address is not the one that the certificate is for.
-func (l *layout) commands(program, inbound, outbound string, places map[string]*place) []string {
+func (l *layout) commands(program, inbound, outbound, peer string, places map[string]*place) []string {
 	q := shellQuote
-	return []string{
+	commands := []string{
 		fmt.Sprintf("%s status --socket %s", q(program), q(l.adminSocket())),
 		fmt.Sprintf("%s inspect %s", q(program), q(places[providerSlot].certificate())),
 		fmt.Sprintf("%s verify --trust %s --name %s %s", q(program), q(l.bundle()), providerName, inbound),
 		fmt.Sprintf("%s rotate %s --socket %s", q(program), providerSlot, q(l.adminSocket())),
 		fmt.Sprintf("curl -s -d hello -H 'Host: %s' http://%s/", providerName, outbound),
 	}
+	if peer != "" {
+		commands = append(commands, fmt.Sprintf("touch %s", q(filepath.Join(l.revoke(), peer))))
+	}
+	return commands
 }
 
 func shellQuote(s string) string {

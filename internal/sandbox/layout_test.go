@@ -15,13 +15,14 @@ func TestConfigIsAccepted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		who := parties{provider: "127.0.0.1:8080", proxy: "127.0.0.1:4430", far: "127.0.0.1:4431", crl: "127.0.0.1:8081", peers: []string{peerName(1), peerName(2)}}
 		places := map[string]*place{}
 		for _, slot := range []string{providerSlot, consumerSlot} {
 			if places[slot], err = newPlace(l.slot(slot), numbered(1), 0); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := l.writeConfig(profile, []string{ProfileG1, ProfileG2}, places, "127.0.0.1:8080", "127.0.0.1:4430"); err != nil {
+		if err := l.writeConfig(profile, places, who); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := config.Load(l.config()); err != nil {
@@ -37,7 +38,7 @@ func TestLayoutIsPrivate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{dir, l.path("state"), l.path("trust")} {
+	for _, path := range []string{dir, l.path("state"), l.path("trust"), l.revoke()} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v, mode %v", path, err, info.Mode())
 		}

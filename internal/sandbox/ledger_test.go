@@ -70,21 +70,43 @@ func TestDistribution(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	good := Result{Requests: 100, Rotations: 10, RefusedRotations: 1}
-	if p := good.judge(10, 1); len(p) != 0 {
+	good := Result{Requests: 100, Rotations: 10, RefusedRotations: 1, Revocations: 3, RevokedCut: 3, ResumptionsRefused: 1, CRLFaults: 1}
+	want := wanted{rotations: 10, broken: 1, revocations: 3, faults: 1, proved: 3}
+	if p := good.judge(want); len(p) != 0 {
 		t.Errorf("problems %q of a good run", p)
 	}
-	for name, change := range map[string]func(*Result){
-		"failed":         func(r *Result) { r.Failed = 1 },
-		"silent":         func(r *Result) { r.Requests = 0 },
-		"broken served":  func(r *Result) { r.BrokenServed = 1 },
-		"too few":        func(r *Result) { r.Rotations = 9 },
-		"broken unheard": func(r *Result) { r.RefusedRotations = 0 },
+	if p := (Result{Requests: 1}).judge(wanted{}); len(p) != 0 {
+		t.Errorf("problems %q where nobody was revoked", p)
+	}
+	for name, change := range map[string]func(*Result, *wanted){
+		"failed":               func(r *Result, _ *wanted) { r.Failed = 1 },
+		"silent":               func(r *Result, _ *wanted) { r.Requests = 0 },
+		"broken served":        func(r *Result, _ *wanted) { r.BrokenServed = 1 },
+		"too few":              func(r *Result, _ *wanted) { r.Rotations = 9 },
+		"broken unheard":       func(r *Result, _ *wanted) { r.RefusedRotations = 0 },
+		"wrongly cut":          func(r *Result, _ *wanted) { r.WronglyCut = 1 },
+		"revoked served":       func(r *Result, _ *wanted) { r.RevokedServed = 1 },
+		"too few revoked":      func(r *Result, _ *wanted) { r.Revocations = 2 },
+		"not to the end":       func(_ *Result, w *wanted) { w.proved = 2 },
+		"too few cut":          func(r *Result, _ *wanted) { r.RevokedCut = 2 },
+		"no ticket refused":    func(r *Result, _ *wanted) { r.ResumptionsRefused = 0 },
+		"not asked after that": func(r *Result, _ *wanted) { r.CRLFaults = 0 },
 	} {
-		r := good
-		change(&r)
-		if p := r.judge(10, 1); len(p) != 1 {
+		r, w := good, want
+		change(&r, &w)
+		if p := r.judge(w); len(p) != 1 {
 			t.Errorf("%s: problems %q, want one", name, p)
+		}
+	}
+	for name, change := range map[string]func(*Summary){
+		"failed":         func(s *Summary) { s.Failed = 1 },
+		"broken served":  func(s *Summary) { s.BrokenServed = 1 },
+		"revoked served": func(s *Summary) { s.RevokedServed = 1 },
+		"wrongly cut":    func(s *Summary) { s.WronglyCut = 1 },
+	} {
+		var s Summary
+		if change(&s); s.Passed() {
+			t.Errorf("%s: passed", name)
 		}
 	}
 }

@@ -55,17 +55,26 @@ func describe(out io.Writer, f facts) error {
   provider           %s
   configuration      %s
   trust              %s
+  CRLs               %s
   log of the daemon  %s  (pid %d)
-
+%s
 Try, in another terminal:
 `, f.Listeners[consumerTunnel], f.Listeners[consumerTunnel+" (unix)"], f.Listeners["proxy"], f.Names["proxy"],
-		f.Listeners[providerTunnel], f.Names["provider"], f.Listeners["provider"], f.Config, f.Trust, f.Log, f.DaemonPID)
+		f.Listeners[providerTunnel], f.Names["provider"], f.Listeners["provider"], f.Config, f.Trust, f.Listeners["crl"], f.Log, f.DaemonPID, revocable(f))
 	for _, command := range f.Commands {
 		fmt.Fprintf(&b, "  %s\n", command)
 	}
 	b.WriteString("\n")
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// revocable says who may be revoked, and how, where somebody may do it by hand.
+func revocable(f facts) string {
+	if f.Revoke == "" {
+		return ""
+	}
+	return fmt.Sprintf("\nRevoked in turn while they talk, or by a file of that name in %s, and back once it is gone: %s\n", f.Revoke, strings.Join(f.Peers, ", "))
 }
 
 // event shows something that happened: as a line, or in the live picture.
@@ -126,6 +135,13 @@ func (p *picture) lines(s status, last books, since time.Duration) []string {
 	lines := []string{
 		fmt.Sprintf("requests %d (%.0f/s)  failed %d  connections %d  resumed %d", total.Requests, rate, total.Failed, total.Connections, total.Resumed),
 		fmt.Sprintf("rotations %d  refused %d  broken served %d%s", p.tally.rotations(), p.tally.refusals(), total.BrokenServed, latency),
+	}
+	if cut, latency := p.tally.cut(); cut.Revocations > 0 {
+		text := fmt.Sprintf("revocations %d  connections cut %d  refused %d  wrongly cut %d", cut.Revocations, cut.Cut, cut.Refused, cut.WronglyCut)
+		if latency.Samples > 0 {
+			text += fmt.Sprintf("  cut after %.0f ms (p50), %.0f (p99)", latency.P50, latency.P99)
+		}
+		lines = append(lines, text)
 	}
 	if len(generations) > 0 {
 		lines = append(lines, "generations: "+strings.Join(generations, ", "))

@@ -42,7 +42,9 @@ const leafPath = "/sandbox/leaf"
 // crypto/x509 alone, so that a mistake in trust cannot hide itself.
 type proxy struct {
 	ledger  *ledger
-	target  string // address of the inbound tunnel; set once, before traffic
+	cuts    *cuts
+	target  string                          // address of the inbound tunnel; set once, before traffic
+	drained atomic.Pointer[proxyGeneration] // connections from before it are to end
 	trust   atomic.Pointer[pools]
 	current atomic.Pointer[proxyGeneration]
 }
@@ -53,12 +55,13 @@ type pools struct{ roots, subCAs *x509.CertPool }
 // proxyGeneration is what belongs to one identity of the stand-in. Tickets and
 // sessions are part of it: a resumed session must not outlive the identity.
 type proxyGeneration struct {
+	number     int // from 1
 	server     *tls.Config
 	transports map[kind]*http.Transport
 }
 
-func newProxy(l *ledger, a *authority) *proxy {
-	p := &proxy{ledger: l}
+func newProxy(l *ledger, k *cuts, a *authority) *proxy {
+	p := &proxy{ledger: l, cuts: k}
 	p.trusts(a)
 	return p
 }
@@ -89,14 +92,22 @@ func (p *proxy) present(id *identity) {
 	_, _ = rand.Read(ticketKey[:])
 	server.SetSessionTicketKeys([][32]byte{ticketKey})
 
-	next := &proxyGeneration{server: server, transports: map[kind]*http.Transport{}}
+	number := 1
+	if last := p.current.Load(); last != nil {
+		number = last.number + 1
+	}
+	next := &proxyGeneration{number: number, server: server, transports: map[kind]*http.Transport{}}
 	for _, k := range kinds() {
 		config := p.clientConfig(id)
 		if k == resumed {
 			config.ClientSessionCache = tls.NewLRUClientSessionCache(4)
 		}
+		dial := p.dialer(config)
+		if k == keepAlive {
+			dial = p.watching(dial)
+		}
 		next.transports[k] = &http.Transport{
-			DialTLSContext:      p.dialer(config),
+			DialTLSContext:      dial,
 			DisableKeepAlives:   k != keepAlive,
 			MaxIdleConnsPerHost: 16,
 			IdleConnTimeout:     time.Minute,
@@ -129,19 +140,41 @@ func (p *proxy) clientConfig(id *identity) *tls.Config {
 // dialer connects to the inbound tunnel and finishes the handshake.
 func (p *proxy) dialer(config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
-		begun := time.Now()
-		raw, err := new(net.Dialer).DialContext(ctx, network, p.target)
+		conn, err := p.handshake(ctx, network, config)
 		if err != nil {
-			return nil, fmt.Errorf("dial provider: %w", err)
-		}
-		config := config.Clone()
-		config.VerifyConnection = p.verifier(providerSlot, providerName, x509.ExtKeyUsageServerAuth, func() time.Time { return begun })
-		conn := tls.Client(raw, config)
-		if err := conn.HandshakeContext(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("handshake with provider: %w", err), raw.Close())
+			return nil, err
 		}
 		return conn, nil
 	}
+}
+
+// watching has it entered when the daemon ends a connection: none of those that are
+// kept open is its to end.
+func (p *proxy) watching(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return p.cuts.watch(conn, "stand-in"), nil
+	}
+}
+
+// handshake connects to the inbound tunnel. Where the handshake failed it returns
+// the connection, closed, beside the error: its state says how far it came.
+func (p *proxy) handshake(ctx context.Context, network string, config *tls.Config) (*tls.Conn, error) {
+	begun := time.Now()
+	raw, err := new(net.Dialer).DialContext(ctx, network, p.target)
+	if err != nil {
+		return nil, fmt.Errorf("dial provider: %w", err)
+	}
+	config = config.Clone()
+	config.VerifyConnection = p.verifier(providerSlot, providerName, x509.ExtKeyUsageServerAuth, func() time.Time { return begun })
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return conn, errors.Join(fmt.Errorf("handshake with provider: %w", err), raw.Close())
+	}
+	return conn, nil
 }
 
 // verifier returns the VerifyConnection for one peer: the ledger sees every leaf
@@ -204,10 +237,16 @@ func (p *proxy) server() *http.Server {
 	return &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(remarks{p.ledger}, "", 0),
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, generationKey{}, p.current.Load())
+		},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == leafPath {
 				_, _ = io.WriteString(w, fingerprint(r.TLS.PeerCertificates[0]))
 				return
+			}
+			if now, ok := r.Context().Value(generationKey{}).(*proxyGeneration); ok && p.ends(now) {
+				w.Header().Set("Connection", "close") // after the answer, so that nothing is lost
 			}
 			k := kind(r.Header.Get(kindHeader))
 			forward.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), kindKey{}, k)))
@@ -225,7 +264,18 @@ func (p *proxy) listener(inner net.Listener) net.Listener {
 	})
 }
 
+// drain has the connections of the consumer leg end that were made under an earlier
+// identity, each after its next answer.
+func (p *proxy) drain() { p.drained.Store(p.current.Load()) }
+
+func (p *proxy) ends(g *proxyGeneration) bool {
+	since := p.drained.Load()
+	return since != nil && g.number < since.number
+}
+
 type kindKey struct{}
+
+type generationKey struct{}
 
 type roundTripper func(*http.Request) (*http.Response, error)
 

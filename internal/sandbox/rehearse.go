@@ -6,16 +6,27 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // RehearseOptions are those of [Rehearse].
 type RehearseOptions struct {
 	Options
 	Rotations   int      // good ones, of the daemon's slots; at least 1. With [ScenarioG2] on either side of the change, 0 is 12
-	Revocations int      // not supported yet: must be 0
+	Revocations int      // peers that are revoked, at most [MaxRevocations]; not with a scenario
 	Scenario    string   // "" or [ScenarioG2]
 	Services    []string // not supported yet: must be empty
 }
+
+// MaxRevocations bounds the peers of a rehearsal: each holds connections open.
+const MaxRevocations = 200
+
+// farTurn is the revocation that is the far server's.
+const farTurn = 2
+
+// faithful is how many clients of the inbound tunnel are never revoked.
+const faithful = 2
 
 // overtime is how much later than planned the last rotation may come: with
 // start, stop and this a rehearsal takes at most its duration and 20 s.
@@ -25,13 +36,14 @@ const overtime = 5 * time.Second
 const brokenPer = 10
 
 func (o RehearseOptions) withDefaults() (RehearseOptions, error) {
-	for _, unsupported := range []struct {
-		flag string
-		set  bool
-	}{{"--revocations", o.Revocations != 0}, {"--services", len(o.Services) > 0}} {
-		if unsupported.set {
-			return o, usageError{message: unsupported.flag + ": not supported by this version", hint: "leave it out"}
-		}
+	if len(o.Services) > 0 {
+		return o, usageError{message: "--services: not supported by this version", hint: "leave it out"}
+	}
+	if o.Revocations < 0 || o.Revocations > MaxRevocations {
+		return o, usageError{message: fmt.Sprintf("%d revocations: from 0 to %d are possible", o.Revocations, MaxRevocations), hint: "write for example --revocations 5"}
+	}
+	if o.Revocations > 0 && o.Scenario != "" {
+		return o, usageError{message: "--revocations: not with a scenario", hint: "rehearse one after the other"}
 	}
 	if o.Scenario != "" && o.Scenario != ScenarioG2 {
 		return o, usageError{message: fmt.Sprintf("scenario %q: unknown", o.Scenario), hint: "use " + ScenarioG2 + ", or leave it out"}
@@ -51,6 +63,10 @@ func (o RehearseOptions) withDefaults() (RehearseOptions, error) {
 	if o.Duration == 0 {
 		o.Duration = DefaultDuration
 	}
+	o.peers = faithful + o.Revocations
+	if o.Revocations >= farTurn {
+		o.peers-- // the far server is one of those
+	}
 	var err error
 	o.Options, err = o.Options.withDefaults()
 	return o, err
@@ -66,28 +82,45 @@ func Rehearse(ctx context.Context, o RehearseOptions) (Result, error) {
 		return Result{}, err
 	}
 	t := &tally{began: time.Now()}
-	wanted, broken := o.Rotations, brokenOf(o.Rotations)
+	want := wanted{rotations: o.Rotations, broken: brokenOf(o.Rotations), revocations: o.Revocations, faults: faultsOf(o.Rotations, o.Duration)}
 	var steps []StepResult
+	var recovered int
+	var requests func() CRLRequests
 	_, err = perform(ctx, o.Options, t, func(ctx context.Context, s *stage, p *picture) error {
 		ctx, cancel := context.WithTimeout(ctx, o.Duration+overtime)
 		defer cancel()
+		requests = s.crl.requests
 		if o.Scenario == ScenarioG2 {
 			c := newChange(s, p, t, o)
-			wanted, broken = c.totals()
+			want.rotations, want.broken = c.totals()
+			want.faults = 0
 			err := c.carryOut(ctx)
 			steps = c.results()
 			return err
 		}
-		return carryOut(ctx, s, p, t, o)
+		c := &conductor{stage: s, picture: p, duration: o.Duration, victims: s.victims(o.Revocations), faults: want.faults}
+		var conducting errgroup.Group
+		conducting.Go(func() error { return c.conduct(ctx) })
+		err := carryOut(ctx, s, p, t, o)
+		err = errors.Join(err, conducting.Wait())
+		recovered = c.recovered
+		return err
 	})
 	total, causes := t.totals()
+	cut, cutLatency := t.cut()
 	result := Result{
 		Requests: total.Requests, Failed: total.Failed, Connections: total.Connections, Resumed: total.Resumed,
 		Rotations: t.rotations(), RefusedRotations: t.refusals(), BrokenServed: total.BrokenServed,
-		DurationSeconds: math.Round(t.seconds()*1000) / 1000, LatencyMS: t.latency(),
+		Revocations: cut.Revocations, RevokedCut: cut.Cut + cut.Refused, RevokedServed: cut.Served, WronglyCut: cut.WronglyCut,
+		ResumptionsRefused: cut.Resumptions, CRLFaults: int64(recovered),
+		DurationSeconds: math.Round(t.seconds()*1000) / 1000, LatencyMS: t.latency(), CutLatencyMS: cutLatency,
 		Services: []ServiceResult{}, Causes: causes, Steps: steps,
 	}
-	result.Problems = result.judge(wanted, broken)
+	if requests != nil {
+		result.CRLRequests = requests()
+	}
+	want.proved = cut.Proved
+	result.Problems = result.judge(want)
 	return result, err
 }
 
@@ -120,6 +153,20 @@ func plan(rotations int) []step {
 
 // brokenOf is how many broken pairs there are to so many good ones.
 func brokenOf(rotations int) int { return (rotations + brokenPer - 1) / brokenPer }
+
+// victims are the peers that will be revoked, in their order.
+func (c *cast) victims(n int) []*peer {
+	var out []*peer
+	for client := 0; len(out) < n; {
+		if len(out)+1 == farTurn {
+			out = append(out, c.far.peer)
+			continue
+		}
+		out = append(out, c.peers[client])
+		client++
+	}
+	return out
+}
 
 // carryOut carries out the plan, each step at its time or, when the machine is
 // slow, as soon as the one before is done; then the load runs on to the end.
@@ -160,6 +207,10 @@ func (s *stage) lastUntil(ctx context.Context, then time.Time) error {
 // take carries out one step. What the daemon gets wrong is entered in the books;
 // an error is returned only for what the sandbox itself could not do.
 func (s *stage) take(ctx context.Context, p *picture, t *tally, next step) error {
+	if next.slot == providerSlot {
+		s.quiet.Lock()
+		defer s.quiet.Unlock()
+	}
 	if next.proxy {
 		if err := s.rotateProxy(time.Now()); err != nil {
 			return err

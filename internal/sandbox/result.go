@@ -27,23 +27,27 @@ type ServiceResult struct {
 
 // Result is the outcome of [Rehearse], in the form of CONTRACT.md, section 3.
 type Result struct {
-	Requests         int64           `json:"requests"`          // answered or not
-	Failed           int64           `json:"failed"`            // of them, and handshakes that showed what they should not
-	Connections      int64           `json:"connections"`       // TLS connections seen from outside
-	Resumed          int64           `json:"resumed"`           // of them, by resumption
-	Rotations        int64           `json:"rotations"`         // of the daemon's slots, each seen in a handshake
-	RefusedRotations int64           `json:"refused_rotations"` // broken ones that the daemon refused or left pending
-	BrokenServed     int64           `json:"broken_served"`     // handshakes that showed a broken one
-	Revocations      int64           `json:"revocations"`
-	RevokedCut       int64           `json:"revoked_cut"`
-	WronglyCut       int64           `json:"wrongly_cut"`
-	DurationSeconds  float64         `json:"duration_seconds"`
-	LatencyMS        Latency         `json:"latency_ms"` // rename that completes a pair to first handshake with it
-	CutLatencyMS     Latency         `json:"cut_latency_ms"`
-	Services         []ServiceResult `json:"services"`
-	Steps            []StepResult    `json:"steps,omitempty"` // of a scenario
-	Causes           []Cause         `json:"causes"`          // of failures, most frequent first
-	Problems         []string        `json:"problems"`        // why it did not pass; empty if it did
+	Requests           int64           `json:"requests"`          // answered or not
+	Failed             int64           `json:"failed"`            // of them, and handshakes that showed what they should not
+	Connections        int64           `json:"connections"`       // TLS connections seen from outside
+	Resumed            int64           `json:"resumed"`           // of them, by resumption
+	Rotations          int64           `json:"rotations"`         // of the daemon's slots, each seen in a handshake
+	RefusedRotations   int64           `json:"refused_rotations"` // broken ones that the daemon refused or left pending
+	BrokenServed       int64           `json:"broken_served"`     // handshakes that showed a broken one
+	Revocations        int64           `json:"revocations"`
+	RevokedCut         int64           `json:"revoked_cut"`         // connections of revoked peers that were cut, and new ones that were refused
+	RevokedServed      int64           `json:"revoked_served"`      // what was done for revoked peers all the same
+	ResumptionsRefused int64           `json:"resumptions_refused"` // of the new ones, those that resumed a session from before
+	WronglyCut         int64           `json:"wrongly_cut"`         // connections of others that the daemon ended
+	CRLFaults          int64           `json:"crl_faults"`          // times that the CRL server misbehaved and the daemon recovered
+	CRLRequests        CRLRequests     `json:"crl_requests"`
+	DurationSeconds    float64         `json:"duration_seconds"`
+	LatencyMS          Latency         `json:"latency_ms"`     // rename that completes a pair to first handshake with it
+	CutLatencyMS       Latency         `json:"cut_latency_ms"` // list to be had to connection seen closed
+	Services           []ServiceResult `json:"services"`
+	Steps              []StepResult    `json:"steps,omitempty"` // of a scenario
+	Causes             []Cause         `json:"causes"`          // of failures, most frequent first
+	Problems           []string        `json:"problems"`        // why it did not pass; empty if it did
 }
 
 // StepResult is one step of a scenario, in their order.
@@ -73,17 +77,32 @@ type Summary struct {
 	Resumed         int64   `json:"resumed"`
 	Rotations       int64   `json:"rotations"`
 	BrokenServed    int64   `json:"broken_served"`
+	Revocations     int64   `json:"revocations"`
+	RevokedCut      int64   `json:"revoked_cut"`
+	RevokedServed   int64   `json:"revoked_served"`
+	WronglyCut      int64   `json:"wrongly_cut"`
 	DurationSeconds float64 `json:"duration_seconds"`
 	LatencyMS       Latency `json:"latency_ms"`
+	CutLatencyMS    Latency `json:"cut_latency_ms"`
 	Causes          []Cause `json:"causes"`
 }
 
-// Passed tells whether no request failed (exit status 0, else 3).
-func (s Summary) Passed() bool { return s.Failed == 0 && s.BrokenServed == 0 }
+// Passed tells whether no request failed, nothing was served that should not be, and
+// nobody was cut off without a reason (exit status 0, else 3).
+func (s Summary) Passed() bool {
+	return s.Failed == 0 && s.BrokenServed == 0 && s.RevokedServed == 0 && s.WronglyCut == 0
+}
 
-// judge says what is wrong with a rehearsal: wanted good rotations and broken ones that were tried.
-func (r Result) judge(wanted, broken int) []string {
-	problems := []string{}
+// wanted is what a rehearsal had to make happen.
+type wanted struct {
+	rotations, broken   int
+	revocations, faults int
+	proved              int64 // revocations that were looked at to the end
+}
+
+// judge says what is wrong with a rehearsal.
+func (r Result) judge(want wanted) []string {
+	problems := append([]string{}, r.judgeRevocations(want)...)
 	if r.Failed > 0 {
 		problems = append(problems, fmt.Sprintf("%d of %d requests failed", r.Failed, r.Requests))
 	}
@@ -93,11 +112,11 @@ func (r Result) judge(wanted, broken int) []string {
 	if r.BrokenServed > 0 {
 		problems = append(problems, fmt.Sprintf("%d handshakes showed a broken identity", r.BrokenServed))
 	}
-	if r.Rotations < int64(wanted) {
-		problems = append(problems, fmt.Sprintf("%d of %d rotations happened", r.Rotations, wanted))
+	if r.Rotations < int64(want.rotations) {
+		problems = append(problems, fmt.Sprintf("%d of %d rotations happened", r.Rotations, want.rotations))
 	}
-	if r.RefusedRotations < int64(broken) {
-		problems = append(problems, fmt.Sprintf("%d of %d broken rotations were refused", r.RefusedRotations, broken))
+	if r.RefusedRotations < int64(want.broken) {
+		problems = append(problems, fmt.Sprintf("%d of %d broken rotations were refused", r.RefusedRotations, want.broken))
 	}
 	for _, s := range r.Steps {
 		if s.Done {
@@ -109,6 +128,33 @@ func (r Result) judge(wanted, broken int) []string {
 				problems = append(problems, fmt.Sprintf("step %q: not so: %s: %s", s.Name, c.What, c.Detail))
 			}
 		}
+	}
+	return problems
+}
+
+func (r Result) judgeRevocations(want wanted) []string {
+	var problems []string
+	if r.WronglyCut > 0 {
+		problems = append(problems, fmt.Sprintf("%d connections were cut of peers that are not revoked", r.WronglyCut))
+	}
+	if r.RevokedServed > 0 {
+		problems = append(problems, fmt.Sprintf("%d requests or connections of revoked peers were served", r.RevokedServed))
+	}
+	if r.CRLFaults < int64(want.faults) {
+		problems = append(problems, fmt.Sprintf("after %d of %d faults of the CRL server the lists were asked for again", r.CRLFaults, want.faults))
+	}
+	n := int64(want.revocations)
+	if n == 0 {
+		return problems
+	}
+	if r.Revocations < n || want.proved < n {
+		problems = append(problems, fmt.Sprintf("%d of %d revocations happened, %d were looked at to the end", r.Revocations, n, want.proved))
+	}
+	if r.RevokedCut < n {
+		problems = append(problems, fmt.Sprintf("%d connections were cut or refused after %d revocations", r.RevokedCut, n))
+	}
+	if r.ResumptionsRefused == 0 {
+		problems = append(problems, "no revoked peer was refused while it resumed a session")
 	}
 	return problems
 }

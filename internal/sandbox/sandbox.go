@@ -22,7 +22,10 @@ type Options struct {
 	Program     string        // how the user calls spinecert, for the commands to try; "" is this executable
 	Out         io.Writer     // the picture: live on a terminal, else plain lines; nil is none
 
-	change bool // make a second hierarchy, to move to
+	change bool          // make a second hierarchy, to move to
+	peers  int           // clients of the inbound tunnel that may be revoked
+	hands  bool          // revoke what files name
+	within time.Duration // for tests: cutWithin, if not 0
 }
 
 // Defaults of [Options].
@@ -71,6 +74,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	if o.Duration == 0 && !isTerminal(o.Out) {
 		o.Duration = DefaultDuration
 	}
+	o.peers, o.hands = visitors, true
 	t := &tally{began: time.Now()}
 	dir, err := perform(ctx, o, t, func(ctx context.Context, s *stage, p *picture) error {
 		if o.Duration > 0 {
@@ -81,18 +85,23 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		return rotateInTurn(ctx, s, p, t, o.RotateEvery)
 	})
 	total, causes := t.totals()
+	cut, cutLatency := t.cut()
 	return Summary{
 		Directory: dir, Requests: total.Requests, Failed: total.Failed, Connections: total.Connections, Resumed: total.Resumed,
 		Rotations: t.rotations(), BrokenServed: total.BrokenServed,
-		DurationSeconds: t.seconds(), LatencyMS: t.latency(), Causes: causes,
+		Revocations: cut.Revocations, RevokedCut: cut.Cut + cut.Refused, RevokedServed: cut.Served, WronglyCut: cut.WronglyCut,
+		DurationSeconds: t.seconds(), LatencyMS: t.latency(), CutLatencyMS: cutLatency, Causes: causes,
 	}, err
 }
+
+// visitors is how many clients of the inbound tunnel may be revoked in [Run].
+const visitors = 2
 
 // firstRotation is when the first identity rotates at the latest.
 const firstRotation = 2 * time.Second
 
-// rotateInTurn rotates provider, consumer and stand-in one after the other until
-// ctx ends. A rotation that is not seen is a failure, not the end.
+// rotateInTurn rotates provider, consumer and stand-in, and revokes a peer, one after
+// the other until ctx ends. A rotation that is not seen is a failure, not the end.
 func rotateInTurn(ctx context.Context, s *stage, p *picture, t *tally, every time.Duration) error {
 	// The first one comes soon: whoever watches wants to see one.
 	tick := time.NewTicker(min(every, firstRotation))
@@ -108,14 +117,21 @@ func rotateInTurn(ctx context.Context, s *stage, p *picture, t *tally, every tim
 			return fmt.Errorf("the daemon ended: %w%s", cmpError(s.daemon.err, errors.New("exit status 0")), s.daemon.tail())
 		case <-tick.C:
 		}
-		if n%3 == 2 {
+		switch n % 4 {
+		case 3:
 			if err := s.rotateProxy(time.Now()); err != nil {
 				return err
 			}
 			p.event("stand-in rotated: its next connections show a new certificate")
 			continue
+		case 1:
+			if err := s.revokeInTurn(ctx, p, s.peers[n/4%len(s.peers)]); err != nil {
+				return err
+			}
+			continue
 		}
-		slot, how := [...]string{providerSlot, consumerSlot}[n%3], styles()[n%len(styles())]
+		turn := n / 2
+		slot, how := [...]string{providerSlot, consumerSlot}[turn%2], styles()[turn%len(styles())]
 		latency, err := s.rotate(ctx, slot, how)
 		switch {
 		case err == nil:
@@ -145,11 +161,11 @@ func perform(ctx context.Context, o Options, t *tally, act func(context.Context,
 }
 
 func performIn(ctx context.Context, l *layout, o Options, t *tally, act func(context.Context, *stage, *picture) error) error {
-	c, err := newCast(ctx, l, o.Profile, o.change)
+	c, err := newCast(ctx, l, o)
 	if err != nil {
 		return err
 	}
-	t.ledger = c.ledger
+	t.ledger, t.cuts = c.ledger, c.cuts
 	s, err := open(ctx, c, o.Profile, o.Daemon)
 	if err != nil {
 		return err
@@ -161,11 +177,18 @@ func performIn(ctx context.Context, l *layout, o Options, t *tally, act func(con
 	traffic, stop := context.WithCancel(ctx)
 	p := newPicture(o.Out, s, t)
 	var group sync.WaitGroup
-	group.Go(func() { load(traffic, s.clients, s.ledger) })
+	group.Go(func() { load(traffic, s.clients, s.ledger, s.cuts) })
 	group.Go(func() { p.run(traffic) })
-	err = act(ctx, s, p)
+	if err = s.connect(traffic); err == nil {
+		if o.hands {
+			group.Go(func() { s.obeyHands(traffic, p) })
+		}
+		err = act(ctx, s, p)
+	}
 	stop()
 	group.Wait()
+	s.talking.Wait()
+	s.cuts.close()
 	t.stop()
 	return errors.Join(err, s.close())
 }
@@ -179,8 +202,16 @@ func (s *stage) announce(o Options) error {
 		Names:     map[string]string{"provider": providerName, "consumer": consumerName, "proxy": proxyName},
 		Listeners: s.listeners,
 		Files:     map[string]string{providerSlot: s.places[providerSlot].certificate(), consumerSlot: s.places[consumerSlot].certificate()},
-		Commands:  s.layout.commands(o.Program, s.listeners[providerTunnel], s.listeners[consumerTunnel], s.places),
+		CRLs:      s.spine.addresses(),
 	}
+	byHand := ""
+	if o.hands {
+		byHand, f.Revoke = s.peers[0].label(), s.layout.revoke()
+		for _, p := range s.peers {
+			f.Peers = append(f.Peers, p.label())
+		}
+	}
+	f.Commands = s.layout.commands(o.Program, s.listeners[providerTunnel], s.listeners[consumerTunnel], byHand, s.places)
 	f.Listeners[consumerTunnel+" (unix)"] = s.layout.tunnelSocket()
 	if err := s.layout.writeFacts(f); err != nil {
 		return err
@@ -192,6 +223,7 @@ func (s *stage) announce(o Options) error {
 // for concurrent use once the ledger is set.
 type tally struct {
 	ledger *ledger
+	cuts   *cuts
 	began  time.Time
 	ended  time.Time
 
@@ -248,6 +280,14 @@ func (t *tally) latency() Latency {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return distribution(t.samples)
+}
+
+// cut are the books of revocations.
+func (t *tally) cut() (cutBooks, Latency) {
+	if t.cuts == nil {
+		return cutBooks{}, Latency{}
+	}
+	return t.cuts.totals()
 }
 
 func (t *tally) totals() (books, []Cause) {

@@ -142,7 +142,9 @@ func TestUsage(t *testing.T) {
 		name, want string
 		call       func(context.Context) error
 	}{
-		{"revocations", "not supported by this version", rehearse(RehearseOptions{Rotations: 1, Revocations: 1})},
+		{"negative revocations", "possible", rehearse(RehearseOptions{Rotations: 1, Revocations: -1})},
+		{"too many revocations", "possible", rehearse(RehearseOptions{Rotations: 1, Revocations: MaxRevocations + 1})},
+		{"revocations in a scenario", "scenario", rehearse(RehearseOptions{Revocations: 1, Scenario: ScenarioG2})},
 		{"scenario", "unknown", rehearse(RehearseOptions{Rotations: 1, Scenario: "g3"})},
 		{"scenario from its end", "begins with g1", rehearse(RehearseOptions{Scenario: ScenarioG2, Options: Options{Profile: ProfileG2}})},
 		{"services", "not supported by this version", rehearse(RehearseOptions{Rotations: 1, Services: []string{"nginx"}})},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"sync"
 	"time"
 
 	kmsapi "go.step.sm/crypto/kms/apiv1"
@@ -23,6 +25,8 @@ const halfPause = 15 * time.Millisecond
 type cast struct {
 	layout  *layout
 	ledger  *ledger
+	cuts    *cuts
+	crl     *crlServer
 	spine   *authority // issues for the slots
 	nation  *authority // issues for the stand-in
 	next    *authority // the hierarchy to come; nil without a change
@@ -32,27 +36,42 @@ type cast struct {
 	numbers map[string]int // good generations of each slot so far
 	proxy   *proxy
 	probe   *identity
+	peers   []*peer // that may be revoked; the last is the far server
+	far     *farServer
 }
 
-// newCast makes keys and authorities, writes the first pairs and the trust files.
-// change makes a second hierarchy as well, of which no file speaks yet.
-func newCast(ctx context.Context, l *layout, profile string, change bool) (*cast, error) {
+// newCast makes keys and authorities, writes the first pairs and the trust files,
+// and listens for those who want CRLs. With o.change it makes a second hierarchy as
+// well, of which no file speaks yet.
+func newCast(ctx context.Context, l *layout, o Options) (_ *cast, err error) {
 	c := &cast{layout: l, ledger: newLedger(), places: map[string]*place{}, numbers: map[string]int{}}
+	c.cuts = newCuts(c.ledger)
+	if o.within > 0 {
+		c.cuts.within = o.within
+	}
+	if c.crl, err = newCRLServer(ctx); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.crl.listener.Close())
+		}
+	}()
 	now := time.Now()
 	var group errgroup.Group
 	group.Go(func() (err error) { c.pool, err = newKeyPool(poolSize); return err })
 	group.Go(func() (err error) {
-		c.spine, err = newAuthority(ctx, "Sandbox", profile, kmsapi.SHA256WithRSA, now)
+		c.spine, err = newAuthority(ctx, "Sandbox", o.Profile, c.crl.base(o.Profile), kmsapi.SHA256WithRSA, now)
 		return err
 	})
 	group.Go(func() (err error) {
 		// Whose keys these are makes no difference to a refusal.
-		c.foreign, err = newAuthority(ctx, "Elsewhere", profile, kmsapi.ECDSAWithSHA256, now)
+		c.foreign, err = newAuthority(ctx, "Elsewhere", o.Profile, c.crl.base("elsewhere"), kmsapi.ECDSAWithSHA256, now)
 		return err
 	})
-	if change {
+	if o.change {
 		group.Go(func() (err error) {
-			c.next, err = newAuthority(ctx, "Sandbox G2", ProfileG2, kmsapi.SHA256WithRSA, now)
+			c.next, err = newAuthority(ctx, "Sandbox G2", ProfileG2, c.crl.base(ProfileG2), kmsapi.SHA256WithRSA, now)
 			return err
 		})
 	}
@@ -60,7 +79,7 @@ func newCast(ctx context.Context, l *layout, profile string, change bool) (*cast
 		return nil, err
 	}
 	c.nation = c.spine
-	if err := errors.Join(l.writeBundle(c.spine), l.writeCRLs(ctx, c.spine, now)); err != nil {
+	if err := errors.Join(l.writeBundle(c.spine), c.refresh(ctx, c.spine)); err != nil {
 		return nil, err
 	}
 	for _, slot := range []string{providerSlot, consumerSlot} {
@@ -72,13 +91,33 @@ func newCast(ctx context.Context, l *layout, profile string, change bool) (*cast
 			return nil, fmt.Errorf("write first pair of slot %q: %w", slot, err)
 		}
 	}
-	c.proxy = newProxy(c.ledger, c.spine)
+	c.proxy = newProxy(c.ledger, c.cuts, c.spine)
 	if err := c.rotateProxy(now); err != nil {
 		return nil, err
 	}
-	var err error
-	c.probe, err = probeIdentity(c.spine, now)
-	return c, err
+	if c.probe, err = probeIdentity(c.spine, now); err != nil {
+		return nil, err
+	}
+	return c, c.addPeers(o, now)
+}
+
+// addPeers makes the clients of the inbound tunnel that may be revoked, and the far
+// server. Nobody plays them while the hierarchy changes: they would have to move.
+func (c *cast) addPeers(o Options, now time.Time) error {
+	c.far = &farServer{peer: &peer{name: farName, cuts: c.cuts}, key: c.pool.take()}
+	if o.change {
+		return nil
+	}
+	for n := range o.peers {
+		c.peers = append(c.peers, &peer{name: peerName(n + 1), cuts: c.cuts})
+	}
+	c.peers = append(c.peers, c.far.peer)
+	for _, p := range c.peers {
+		if err := c.embody(p, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func slotName(slot string) string {
@@ -151,32 +190,53 @@ type stage struct {
 	clients   []client
 	looks     map[string]look
 	group     *errgroup.Group
-	quit      context.CancelFunc // of provider and stand-in
+	quit      context.CancelFunc // of provider, stand-in, far server and CRL server
+	talking   sync.WaitGroup     // of the connections of peers
+	quiet     sync.Mutex         // held while the provider must not rotate
 }
 
-// open starts the provider, the stand-in and the daemon and waits until all listen.
+// open starts the provider, the stand-in and the others, then the daemon, and waits
+// until all listen.
 func open(ctx context.Context, c *cast, profile, program string) (*stage, error) {
-	background, err := listenLoopback(ctx)
-	if err != nil {
-		return nil, err
-	}
-	leg, err := listenLoopback(ctx)
-	if err != nil {
-		return nil, errors.Join(err, background.Close())
-	}
 	// They outlive the traffic, which ends with ctx.
 	serving, quit := context.WithCancel(context.WithoutCancel(ctx))
-	s := &stage{cast: c, quit: quit, group: new(errgroup.Group)}
-	s.group.Go(func() error { return serve(serving, provider(), background) })
-	s.group.Go(func() error { return serve(serving, c.proxy.server(), c.proxy.listener(leg)) })
-	if err := s.start(ctx, profile, program, background.Addr(), leg.Addr()); err != nil {
+	s := &stage{cast: c, quit: quit, group: new(errgroup.Group), listeners: map[string]string{"crl": c.crl.host}}
+	s.group.Go(func() error { return serve(serving, c.crl.server(), c.crl.listener) })
+	for _, party := range []struct {
+		name   string
+		server *http.Server
+		secure func(net.Listener) net.Listener
+	}{
+		{"provider", provider(), func(l net.Listener) net.Listener { return l }},
+		{"proxy", c.proxy.server(), c.proxy.listener},
+		{"far", c.far.server(), c.far.listener},
+	} {
+		listener, err := listenLoopback(ctx)
+		if err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+		s.listeners[party.name] = listener.Addr().String()
+		s.group.Go(func() error { return serve(serving, party.server, party.secure(listener)) })
+	}
+	if err := s.start(ctx, profile, program); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-func (s *stage) start(ctx context.Context, profile, program string, background, leg net.Addr) error {
-	if err := s.layout.writeConfig(profile, []string{profile}, s.places, background.String(), leg.String()); err != nil {
+// parties are those that the daemon's configuration names.
+func (s *stage) parties() parties {
+	who := parties{provider: s.listeners["provider"], proxy: s.listeners["proxy"], far: s.listeners["far"], crl: s.listeners["crl"]}
+	for _, p := range s.peers {
+		if p != s.far.peer {
+			who.peers = append(who.peers, p.name)
+		}
+	}
+	return who
+}
+
+func (s *stage) start(ctx context.Context, profile, program string) error {
+	if err := s.layout.writeConfig(profile, s.places, s.parties()); err != nil {
 		return err
 	}
 	var err error
@@ -188,16 +248,36 @@ func (s *stage) start(ctx context.Context, profile, program string, background, 
 	}
 	inbound, outbound, full := s.status.tcp(providerTunnel), s.status.tcp(consumerTunnel), s.status.tcp(freshTunnel)
 	s.proxy.target = inbound
-	s.listeners = map[string]string{
-		"provider": background.String(), "proxy": leg.String(),
-		providerTunnel: inbound, consumerTunnel: outbound, freshTunnel: full,
-	}
+	s.listeners[providerTunnel], s.listeners[consumerTunnel], s.listeners[freshTunnel] = inbound, outbound, full
+	s.listeners[farTunnel] = s.status.tcp(farTunnel)
+	s.far.peer.reach(endpoint{"tcp", s.listeners[farTunnel]})
 	s.clients = crew(endpoint{"tcp", outbound}, endpoint{"unix", s.layout.tunnelSocket()}, endpoint{"tcp", full})
 	s.looks = map[string]look{
 		providerSlot: lookInbound(s.proxy, s.probe),
 		consumerSlot: lookOutbound(endpoint{"tcp", full}),
 	}
 	return nil
+}
+
+// quietPeers is how many peers talk at their full pace; more of them talk less, as
+// the machine is to be measured and not filled.
+const quietPeers = 8
+
+func (s *stage) talkEvery() time.Duration {
+	return 200 * time.Millisecond * time.Duration(max(len(s.peers)/quietPeers, 1))
+}
+
+// connect has the peers connect and talk until ctx ends.
+func (s *stage) connect(ctx context.Context) error {
+	var group errgroup.Group
+	for _, p := range s.peers {
+		group.Go(func() error {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.open(ctx, s.talkEvery(), &s.talking)
+		})
+	}
+	return group.Wait()
 }
 
 // close stops the daemon, then the others. The traffic must have ended.
