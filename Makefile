@@ -18,7 +18,7 @@ FUZZTIME     ?= 10s
 TEST_TIMEOUT ?= 15m
 SANDBOX_ARGS ?=
 
-.PHONY: help build run test deps fmt-check vet tidy-check lint unit bench fuzz man crash clean
+.PHONY: help build run test deps fmt-check vet tidy-check lint unit conformance bench fuzz man crash clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -29,7 +29,7 @@ build: ## build bin/spinecertd and bin/spinecert
 run: build ## the main job: identities that rotate under live TLS-MA traffic, until Ctrl-C
 	bin/spinecert sandbox $(SANDBOX_ARGS)
 
-test: deps fmt-check vet tidy-check lint unit ## all that CI runs, in its order
+test: deps fmt-check vet tidy-check lint unit conformance ## all that CI runs, in its order
 
 deps: ## install the programs that the tests talk to (root), or say what is missing
 	@.ci/deps
@@ -49,6 +49,9 @@ unit: ## the Go tests, with the race detector
 		echo "error: go test -race needs a C compiler, and '$$($(GO) env CC)' is not on the PATH"; \
 		echo "hint: apt-get install gcc libc6-dev"; exit 1; }
 	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
+
+conformance: ## NIST PKITS, BetterTLS, our hostile cases and NHS's provider matrix: docs/conformance.md
+	$(GO) run ./internal/conformance
 
 lint: ## the linters named in .golangci.yml
 	$(GOLANGCI_LINT) run ./...
