@@ -15,13 +15,18 @@ const suiteOpenSSL = "ECDHE-RSA-AES256-GCM-SHA384"
 // site is what a configuration is written for: where a proxy listens, what it
 // serves and whom it trusts.
 type site struct {
-	Dir     string // of this instance: configuration, logs, state
-	Backend string // HOST:PORT
-	Root    string // file: the root alone
-	Bundle  string // file: root and subCA
-	Client  string // the client's DNS name
+	Dir     string   // of this instance: configuration, logs, state
+	Backend string   // HOST:PORT
+	Root    string   // file: the root alone
+	Bundle  string   // file: root and subCA
+	Clients []string // DNS names of the clients
 	Suite   string
-	Doors   []door // one each, except in the run with ten slots
+	// CRLs are files in DER, CRLFile is one in PEM for HAProxy. Without any,
+	// revocation is not looked at.
+	CRLs        []string
+	CRLFile     string
+	Connections int    // of a tunnel
+	Doors       []door // one each, except in the run with ten slots
 	// What only one of the templates needs.
 	Superuser    bool
 	User, Group  string
@@ -62,7 +67,12 @@ environments:
   bench:
     profile: private
     trust: ["{{.Bundle}}"]
+{{- if .CRLs}}
+    revocation: require
+    crl: {hosts: [], files: [{{range $i, $f := .CRLs}}{{if $i}}, {{end}}"{{$f}}"{{end}}]}
+{{- else}}
     revocation: off
+{{- end}}
 slots:
 {{- range $i, $d := .Doors}}
   slot-{{$i}}:
@@ -76,14 +86,14 @@ tunnels:
     listen: ["{{$d.Listen}}"]
     forward: "{{$.Backend}}"
     slot: slot-{{$i}}
-    peers: ["{{$.Client}}"]
-    connections: 4000
+    peers: [{{range $i, $c := $.Clients}}{{if $i}}, {{end}}"{{$c}}"{{end}}]
+    connections: {{$.Connections}}
 {{- end}}
 admin:
   socket: {path: "{{.Dir}}/admin.sock", group: "{{.Group}}"}
   writers: ["{{.User}}"]
 state: {directory: "{{.Dir}}/state"}
-limits: {per_source: 4000, connections: 10000}
+limits: {per_source: 4000, connections: 12000}
 `
 
 // worker_processes auto and nbthread's default use every core, as Go does.
@@ -122,7 +132,7 @@ defaults
     timeout server 15m
 frontend door
 {{- with index .Doors 0}}
-    bind {{.Listen}} ssl crt {{.Combined}} ca-file {{$.Root}} verify required ssl-min-ver TLSv1.2 ssl-max-ver TLSv1.2 ciphers {{$.Suite}} curves X25519
+    bind {{.Listen}} ssl crt {{.Combined}} ca-file {{$.Root}} verify required{{if $.CRLFile}} crl-file {{$.CRLFile}}{{end}} ssl-min-ver TLSv1.2 ssl-max-ver TLSv1.2 ciphers {{$.Suite}} curves X25519
 {{- end}}
     default_backend plain
 backend plain

@@ -27,17 +27,18 @@ type instance struct {
 	proxy  proxy
 	site   *site
 	cmd    *exec.Cmd
+	begun  time.Time     // just before the process was
 	output string        // file: stdout and stderr
 	ended  chan struct{} // closed when the process has ended
 }
 
 // start starts p with that many listeners, and returns once it serves, asks for
-// client certificates and has been warmed up.
-func (l *lab) start(ctx context.Context, p proxy, doors int) (*instance, error) {
+// client certificates and has been warmed up. What is to be other than usual is for changes.
+func (l *lab) start(ctx context.Context, p proxy, doors int, changes ...func(*site)) (*instance, error) {
 	var err error
 	for range startAttempts {
 		var in *instance
-		if in, err = l.launch(p, doors); err != nil {
+		if in, err = l.launch(p, doors, changes); err != nil {
 			return nil, err
 		}
 		if err = l.ready(ctx, in); err == nil {
@@ -53,10 +54,13 @@ func (l *lab) start(ctx context.Context, p proxy, doors int) (*instance, error) 
 	return nil, err
 }
 
-func (l *lab) launch(p proxy, doors int) (*instance, error) {
+func (l *lab) launch(p proxy, doors int, changes []func(*site)) (*instance, error) {
 	s, err := l.newSite(doors)
 	if err != nil {
 		return nil, err
+	}
+	for _, change := range changes {
+		change(s)
 	}
 	config, err := s.write(p)
 	if err != nil {
@@ -72,6 +76,7 @@ func (l *lab) launch(p proxy, doors int) (*instance, error) {
 	in.cmd.Dir, in.cmd.Stdout, in.cmd.Stderr = s.Dir, out, out
 	// A group of its own, so that a Ctrl-C reaches it through stop alone.
 	in.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	in.begun = time.Now()
 	if err := in.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}

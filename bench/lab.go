@@ -26,13 +26,22 @@ type sizes struct {
 	idle      int   // connections
 	rotations int
 	settle    time.Duration // from the last byte to the reading of memory
+	// Of revocation.
+	trust  int // rounds of what is measured without a daemon
+	pairs  int // rounds of short blocks of handshakes
+	block  int // handshakes
+	swaps  int // of the large list
+	live   int // open connections
+	sweeps int // each revokes one peer
 }
 
 func sizesFor(opts options) sizes {
 	if opts.quick {
-		return sizes{rounds: 1, full: 200, resumed: 600, relay: 250e6, idle: 500, rotations: 20, settle: 2 * time.Second}
+		return sizes{rounds: 1, full: 200, resumed: 600, relay: 250e6, idle: 500, rotations: 20, settle: 2 * time.Second,
+			trust: 3, pairs: 7, block: 100, swaps: 2, live: 2000, sweeps: 2}
 	}
-	return sizes{rounds: opts.rounds, full: 500, resumed: 1500, relay: 1e9, idle: 2000, rotations: 100, settle: 5 * time.Second}
+	return sizes{rounds: opts.rounds, full: 500, resumed: 1500, relay: 1e9, idle: 2000, rotations: 100, settle: 5 * time.Second,
+		trust: 5, pairs: 15, block: 200, swaps: 5, live: 10_000, sweeps: 5}
 }
 
 // lab is what all measures share: certificates, the backend, the client's
@@ -42,8 +51,10 @@ type lab struct {
 	dir       string
 	backend   *backend
 	authority *authority
+	signer    *signer
 	servers   []*identity // tenSlots of them; most measures use the first
-	client    *tls.Config // without a session cache: every handshake is full
+	clientID  *identity
+	client    *tls.Config // of clientID, without a session cache: every handshake is full
 	progress  io.Writer
 	started   int // instances, to number their directories
 }
@@ -57,6 +68,7 @@ func newLab(ctx context.Context, s sizes, progress io.Writer) (*lab, error) {
 	if l.authority, err = newAuthority(keys, time.Now()); err != nil {
 		return nil, err
 	}
+	l.signer = newSigner(l.authority)
 	for _, key := range keys[3:] {
 		id, err := l.authority.issue(serverName, key)
 		if err != nil {
@@ -64,11 +76,10 @@ func newLab(ctx context.Context, s sizes, progress io.Writer) (*lab, error) {
 		}
 		l.servers = append(l.servers, id)
 	}
-	client, err := l.authority.issue(clientName, keys[2])
-	if err != nil {
+	if l.clientID, err = l.authority.issue(clientName, keys[2]); err != nil {
 		return nil, err
 	}
-	l.client = clientConfig(l.authority.root, client)
+	l.client = clientConfig(l.authority.root, l.clientID)
 	if l.backend, err = newBackend(); err != nil {
 		return nil, err
 	}
@@ -120,7 +131,7 @@ func (l *lab) newSite(doors int) (*site, error) {
 		return nil, fmt.Errorf("look up current group: %w", err)
 	}
 	s := &site{
-		Dir: dir, Backend: l.backend.addr(), Client: clientName, Suite: suiteOpenSSL,
+		Dir: dir, Backend: l.backend.addr(), Clients: []string{clientName}, Connections: 4000, Suite: suiteOpenSSL,
 		Root: filepath.Join(dir, "root.pem"), Bundle: filepath.Join(dir, "bundle.pem"),
 		Superuser: me.Uid == "0", User: me.Username, Group: group.Name, StreamModule: nginxStreamModule(),
 	}

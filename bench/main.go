@@ -25,7 +25,9 @@ const descriptors = 16384
 
 type options struct {
 	quick  bool
-	only   []string
+	only   []string // proxies; nil: all that are there, or none if only revocation is wanted
+	peers  bool     // measure beside other proxies
+	revoke bool     // measure revocation
 	out    string
 	daemon string
 	rounds int
@@ -34,6 +36,13 @@ type options struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	if is, err := child(os.Args[1:]); is {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	opts, err := parseFlags(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -53,7 +62,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.BoolVar(&opts.quick, "quick", false, "one short round: a look, not a result")
-	fs.StringVar(&only, "only", "", "comma-separated proxies: "+strings.Join(proxyNames(), ","))
+	fs.StringVar(&only, "only", "", "comma-separated: "+strings.Join(parts(), ","))
 	fs.StringVar(&opts.out, "out", "", "write the tables as markdown to this file")
 	fs.StringVar(&opts.daemon, "daemon", filepath.Join("bin", "spinecertd"), "the spinecertd to measure")
 	fs.IntVar(&opts.rounds, "rounds", 3, "rounds; the medians over them are reported")
@@ -71,10 +80,13 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		opts.only = strings.Split(only, ",")
 	}
 	for _, name := range opts.only {
-		if !slices.Contains(proxyNames(), name) {
-			problem = fmt.Errorf("-only %q: not one of %s", name, strings.Join(proxyNames(), ", "))
+		if !slices.Contains(parts(), name) {
+			problem = fmt.Errorf("-only %q: not one of %s", name, strings.Join(parts(), ", "))
 		}
 	}
+	opts.revoke = only == "" || slices.Contains(opts.only, revocationName)
+	opts.only = slices.DeleteFunc(opts.only, func(name string) bool { return name == revocationName })
+	opts.peers = only == "" || len(opts.only) > 0
 	if problem != nil {
 		fmt.Fprintln(stderr, "error:", problem)
 	}
@@ -91,11 +103,19 @@ func run(ctx context.Context, opts options, stdout, stderr io.Writer) error {
 		return err
 	}
 	begun := time.Now()
-	found, missing := selectProxies(opts)
+	var found, besides []proxy // of the two parts
+	var missing, lacking []string
+	if opts.peers {
+		found, missing = selectProxies(opts.daemon, opts.only)
+	}
+	if opts.revoke {
+		besides, lacking = selectProxies(opts.daemon, []string{spinecertName, "haproxy"})
+	}
+	missing = slices.Compact(slices.Sorted(slices.Values(slices.Concat(missing, lacking))))
 	for _, m := range missing {
 		fmt.Fprintln(stderr, m)
 	}
-	if len(found) == 0 {
+	if len(found)+len(besides) == 0 {
 		return errors.New("nothing to measure")
 	}
 	l, err := newLab(ctx, sizesFor(opts), stderr)
@@ -104,11 +124,22 @@ func run(ctx context.Context, opts options, stdout, stderr io.Writer) error {
 	}
 	defer l.close()
 
-	rep := &report{machine: describeMachine(), missing: missing, proxies: found, sizes: l.sizes, began: begun}
+	rep := &report{machine: describeMachine(), missing: missing, proxies: found, versions: found, sizes: l.sizes, began: begun}
+	for _, p := range besides {
+		if _, known := findProxy(found, p.name); !known {
+			rep.versions = append(rep.versions, p)
+		}
+	}
 	rep.samples, rep.failures = l.rounds(ctx, found)
 	if p, ok := findProxy(found, spinecertName); ok && ctx.Err() == nil {
 		facts, err := l.facts(ctx, p)
 		rep.facts = facts
+		if err != nil {
+			rep.failures = append(rep.failures, err)
+		}
+	}
+	if opts.revoke && ctx.Err() == nil {
+		rep.revocation, err = l.revocations(ctx, besides)
 		if err != nil {
 			rep.failures = append(rep.failures, err)
 		}
@@ -126,6 +157,9 @@ func run(ctx context.Context, opts options, stdout, stderr io.Writer) error {
 	}
 	return errors.Join(rep.failures...)
 }
+
+// parts are what -only selects from.
+func parts() []string { return append(proxyNames(), revocationName) }
 
 // raiseDescriptorLimit sets the limit explicitly: Go's own silent raise at
 // start is undone for children, and the proxies need theirs as well.

@@ -22,10 +22,10 @@ const (
 
 // authority is a root and its subCA, all RSA-2048, as in Spine.
 type authority struct {
-	root, sub *x509.Certificate
-	subKey    *rsa.PrivateKey
-	epoch     time.Time
-	serial    int64
+	root, sub       *x509.Certificate
+	rootKey, subKey *rsa.PrivateKey
+	epoch           time.Time
+	serial          int64
 }
 
 // identity is one leaf with its key.
@@ -35,7 +35,7 @@ type identity struct {
 }
 
 func newAuthority(keys []*rsa.PrivateKey, now time.Time) (*authority, error) {
-	a := &authority{subKey: keys[1], epoch: now.Add(-time.Hour).Truncate(time.Second)}
+	a := &authority{rootKey: keys[0], subKey: keys[1], epoch: now.Add(-time.Hour).Truncate(time.Second)}
 	ca := func(cn string) *x509.Certificate {
 		t := a.template(cn)
 		t.IsCA, t.BasicConstraintsValid = true, true

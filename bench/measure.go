@@ -79,7 +79,11 @@ func (l *lab) takeOnce(ctx context.Context, m measure, p proxy) (float64, error)
 // cpuOf returns the CPU time that the proxy used while work ran and until it
 // had tidied up after it.
 func cpuOf(ctx context.Context, in *instance, work func() error) (time.Duration, error) {
-	const tidy = 300 * time.Millisecond
+	return cpuWithin(ctx, in, 300*time.Millisecond, work)
+}
+
+// cpuWithin waits for tidy before and after the work.
+func cpuWithin(ctx context.Context, in *instance, tidy time.Duration, work func() error) (time.Duration, error) {
 	if err := sleep(ctx, tidy); err != nil {
 		return 0, err
 	}

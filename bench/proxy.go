@@ -81,9 +81,9 @@ func findProxy(ps []proxy, name string) (proxy, bool) {
 
 // selectProxies returns the wanted proxies that are installed, their binary
 // resolved to a path, and one line for each that is not.
-func selectProxies(opts options) (found []proxy, missing []string) {
-	for _, p := range proxies(opts.daemon) {
-		if len(opts.only) > 0 && !slices.Contains(opts.only, p.name) {
+func selectProxies(daemon string, only []string) (found []proxy, missing []string) {
+	for _, p := range proxies(daemon) {
+		if len(only) > 0 && !slices.Contains(only, p.name) {
 			continue
 		}
 		path, lack := p.find()

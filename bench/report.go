@@ -4,21 +4,24 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // report is all that a run found out.
 type report struct {
-	proxies  []proxy
-	missing  []string
-	samples  samples
-	facts    []fact
-	failures []error
-	machine  [][2]string
-	sizes    sizes
-	began    time.Time
-	took     time.Duration
+	proxies    []proxy // none: only revocation was measured
+	versions   []proxy // all that took part
+	missing    []string
+	samples    samples
+	facts      []fact
+	revocation *revocation // nil: was not measured
+	failures   []error
+	machine    [][2]string
+	sizes      sizes
+	began      time.Time
+	took       time.Duration
 }
 
 // markdown renders the report; docs/performance.md is one such text.
@@ -26,14 +29,20 @@ func (r *report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Performance\n\n")
 	fmt.Fprintf(&b, "Written by `make bench` (see bench/README.md) on %s, in %s.\n\n", r.began.UTC().Format("2006-01-02 15:04 UTC"), r.took.Round(time.Second))
-	r.conditions(&b)
-	fmt.Fprintf(&b, "\n## Beside other proxies\n\nMedian over the rounds (smallest to largest).\n\n")
-	r.valueTable(&b)
-	fmt.Fprintf(&b, "\n## Ratios to %s, and the targets\n\n", baselineName)
-	r.ratioTable(&b)
+	if len(r.proxies) > 0 {
+		r.conditions(&b)
+		fmt.Fprintf(&b, "\n## Beside other proxies\n\nMedian over the rounds (smallest to largest).\n\n")
+		r.valueTable(&b)
+		fmt.Fprintf(&b, "\n## Ratios to %s, and the targets\n\n", baselineName)
+		r.ratioTable(&b)
+	}
 	if len(r.facts) > 0 {
 		fmt.Fprintf(&b, "\n## spinecertd alone\n\n")
-		r.factTable(&b)
+		factTable(&b, r.facts)
+	}
+	if r.revocation != nil {
+		fmt.Fprintf(&b, "\n## Revocation\n\n")
+		r.revocation.section(&b, r.sizes)
 	}
 	fmt.Fprintf(&b, "\n## The machine and the versions\n\n")
 	r.machineTable(&b)
@@ -100,12 +109,12 @@ func (r *report) ratioTable(b *strings.Builder) {
 	table(b, head, rows)
 }
 
-func (r *report) factTable(b *strings.Builder) {
+func factTable(b *strings.Builder, facts []fact) {
 	var rows [][]string
-	for _, f := range r.facts {
+	for _, f := range facts {
 		target, result := "", ""
 		if f.target != noTarget {
-			target = amount(f.target, 0, f.unit)
+			target = strings.TrimSpace(strconv.FormatFloat(f.target, 'f', -1, 64) + " " + f.unit)
 			result = verdict(f.value, f.target)
 		}
 		rows = append(rows, []string{f.title, amount(f.value, f.places, f.unit), target, result})
@@ -118,7 +127,7 @@ func (r *report) machineTable(b *strings.Builder) {
 	for _, m := range r.machine {
 		rows = append(rows, m[:])
 	}
-	for _, p := range r.proxies {
+	for _, p := range r.versions {
 		rows = append(rows, []string{p.name, p.version(p.binary)})
 	}
 	table(b, []string{"what", "value"}, rows)
@@ -127,6 +136,9 @@ func (r *report) machineTable(b *strings.Builder) {
 // gaps says what is not in the tables above, and why.
 func (r *report) gaps(b *strings.Builder) {
 	lines := slices.Clone(r.missing)
+	if r.revocation != nil {
+		lines = append(lines, r.revocation.notes...)
+	}
 	for _, err := range r.failures {
 		lines = append(lines, strings.ReplaceAll(err.Error(), "\n", "\n  "))
 	}
