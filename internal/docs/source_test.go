@@ -85,7 +85,7 @@ func trustReasons(t *testing.T) []string {
 // written out where a Refusal or an Event is made.
 func rotateReasons(t *testing.T) []string {
 	out := constants(t, "rotate", func(name, typ string) bool {
-		return typ == "" && (strings.HasPrefix(name, "reason") || strings.HasPrefix(name, "Rule"))
+		return typ == "" && (strings.HasPrefix(strings.ToLower(name), "reason") || strings.HasPrefix(name, "Rule"))
 	})
 	for _, f := range files(t, "rotate") {
 		ast.Inspect(f, func(n ast.Node) bool {
