@@ -25,6 +25,7 @@ type crlBench struct {
 	*bench
 	server *httptest.Server
 	kept   *memCRLs
+	store2 CRLStore // nil: kept
 
 	unmodified atomic.Int64
 
@@ -100,8 +101,10 @@ func (c *crlBench) peer(path string) *testpki.Leaf {
 func (c *crlBench) begin() *Endpoint {
 	c.t.Helper()
 	c.partition("/own.crl")
-	c.store = nil
 	c.crls = c.kept
+	if c.store2 != nil {
+		c.crls = c.store2
+	}
 	c.pair(c.sub.Issue(c.t, testpki.Name("pcs.nhs.uk"), testpki.CDP(c.url("/own.crl"))))
 	c.start()
 	c.until("the slot serves", func() bool { return c.pcs().Snapshot() != nil })
@@ -185,7 +188,7 @@ func (m *memCRLs) OpenCRL(_, address string) (*os.File, error) {
 	return f, err
 }
 
-func (m *memCRLs) SpoolCRL() (*os.File, error) { return newSpool(nil) }
+func (m *memCRLs) SpoolCRL() (*os.File, error) { return memorySpool() }
 
 func (m *memCRLs) KeepCRL(_ string, k KeptCRL, spool *os.File) error {
 	m.mu.Lock()
@@ -213,6 +216,13 @@ func (m *memCRLs) DropCRL(_, address string) error {
 	defer m.mu.Unlock()
 	delete(m.lists, address)
 	return nil
+}
+
+// set has KeepCRL fail, or work again.
+func (m *memCRLs) set(fail error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = fail
 }
 
 func (m *memCRLs) has(address string) bool {

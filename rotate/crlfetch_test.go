@@ -287,7 +287,7 @@ func TestPeersCannotFillTheListOfLists(t *testing.T) {
 	c.do(c.keeper.call(c.context(), func() {
 		e := c.environment()
 		for i := range 2 * maxPeerLists {
-			e.want([]string{c.url(fmt.Sprintf("/x%d.crl", i))}, CRLOfPeer, now)
+			e.want([]crlName{{c.url(fmt.Sprintf("/x%d.crl", i)), "somebody"}}, CRLOfPeer, now)
 		}
 		if n := len(e.lists); n > maxPeerLists+2 {
 			t.Errorf("%d lists are known", n)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -42,7 +43,7 @@ type flight struct {
 type landing struct {
 	crl    *trust.CRL // nil if unchanged, or with an error
 	known  fetch.Known
-	bundle *trust.Bundle
+	memory bool // the store did not take the contents
 	result string
 	err    error
 	spool  *os.File // the contents of crl; whoever takes the landing closes it
@@ -51,10 +52,27 @@ type landing struct {
 func (f flight) run(ctx context.Context) landing {
 	ctx, cancel := context.WithTimeout(ctx, longestFlight)
 	defer cancel()
-	spool, err := newSpool(f.store)
+	var r landing
+	if f.store != nil {
+		if spool, err := f.store.SpoolCRL(); err == nil {
+			r = f.into(ctx, spool)
+			if reasonOfFetch(r.err) != fetch.Unwritable {
+				return r
+			}
+		}
+	}
+	// Also where the disk is full: it must not keep a revocation out.
+	spool, err := memorySpool()
 	if err != nil {
 		return landing{result: CRLFailed, err: fmt.Errorf("make room for crl %q: %w", f.address, err)}
 	}
+	r = f.into(ctx, spool)
+	r.memory = true
+	return r
+}
+
+// into asks once, and writes the answer to spool.
+func (f flight) into(ctx context.Context, spool *os.File) landing {
 	answer, err := f.client.Get(ctx, f.address, f.known, spool)
 	if err != nil || answer.Unchanged {
 		r := landing{result: CRLUnchanged, known: answer.Known, err: err}
@@ -70,7 +88,7 @@ func (f flight) run(ctx context.Context) landing {
 	if err != nil {
 		return closing(spool, landing{result: CRLRefused, err: err})
 	}
-	return landing{crl: crl, known: answer.Known, bundle: f.bundle, result: CRLFetched, spool: spool}
+	return landing{crl: crl, known: answer.Known, result: CRLFetched, spool: spool}
 }
 
 func closing(spool *os.File, r landing) landing {
@@ -91,7 +109,18 @@ func fits(crl *trust.CRL, address string) error {
 }
 
 // readList reads a list, DER or PEM, that is on disk.
-func readList(f *os.File, origin string, bundle *trust.Bundle) (*trust.CRL, error) {
+func readList(f *os.File, origin string, bundle *trust.Bundle) (_ *trust.CRL, err error) {
+	// A disk that fails, or a file that somebody cuts short, is a fault of the memory
+	// that it is mapped to.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if fault := recover(); fault != nil {
+			if _, ok := fault.(interface{ Addr() uintptr }); !ok {
+				panic(fault)
+			}
+			err = fmt.Errorf("read crl %q: it cannot be read to its end", origin)
+		}
+	}()
 	der, release, err := mapped(f)
 	if err != nil {
 		return nil, fmt.Errorf("read crl %q: %w", origin, err)
@@ -120,6 +149,9 @@ func (k *Keeper) fetchDue(ctx context.Context, now time.Time) (time.Time, bool) 
 	var next time.Time
 	for _, e := range k.environments {
 		e.takeSeekers(now)
+		if !e.publishAt.IsZero() && now.Sub(e.published).Abs() >= publishPause {
+			e.publishCRLs(k, now)
+		}
 		state := e.state.Load()
 		if state == nil || e.client.Load() == nil {
 			continue
@@ -132,6 +164,9 @@ func (k *Keeper) fetchDue(ctx context.Context, now time.Time) (time.Time, bool) 
 		}
 		if e.untold {
 			e.tellLists()
+		}
+		if !e.publishAt.IsZero() && (next.IsZero() || e.publishAt.Before(next)) {
+			next = e.publishAt
 		}
 		if !e.fetchAt.IsZero() && (next.IsZero() || e.fetchAt.Before(next)) {
 			next = e.fetchAt
@@ -176,7 +211,9 @@ func (k *Keeper) fly(ctx context.Context, e *Environment, l *crlList, state *tru
 	l.flying = true
 	k.flights++
 	f := flight{client: e.client.Load(), environment: e.name, address: l.address, bundle: state.Bundle(), store: k.options.CRLs}
-	if l.crl != nil {
+	// Not where the answer would leave us without its contents, nor for a list that
+	// has ended: whoever says that it is the newest may say so for ever.
+	if l.crl != nil && !l.unsaved && state.Bundle().Names(l.crl.IssuerCertificate()) && !time.Now().After(l.crl.NextUpdate()) {
 		f.known = fetch.Known{ETag: l.kept.ETag, LastModified: l.kept.LastModified}
 	}
 	go func() {
@@ -199,30 +236,32 @@ func (k *Keeper) land(e *Environment, l *crlList, r landing, now time.Time) (sav
 	for _, other := range k.environments {
 		other.fetchAt = time.Time{} // there is room for a flight
 	}
+	first := !l.asked
 	l.flying, l.asked, l.tried = false, true, wall(now)
 	defer l.answered()
 	if e.unit.removed || e.lists[l.address] != l {
 		return nil
 	}
 	if r.crl != nil {
-		if state := e.state.Load(); !state.Bundle().Holds(r.crl.IssuerCertificate()) {
+		if bundle := e.state.Load().Bundle(); !bundle.Names(r.crl.IssuerCertificate()) {
 			r = landing{result: CRLFailed, err: errors.New("the bundle changed meanwhile; it is asked for again")}
-		} else if err := l.refuse(r.crl, now); err != nil {
+		} else if err := l.refuse(r.crl, bundle, now); err != nil {
 			r = landing{result: CRLRefused, err: err}
 		}
 	}
+	whole := r.crl != nil
 	if l.err = r.err; r.err != nil {
 		l.failures++
 	} else {
 		l.failures, l.kept.Fetched = 0, wall(now).UTC()
 		l.kept.ETag, l.kept.LastModified = r.known.ETag, r.known.LastModified
 	}
-	if r.crl != nil && l.crl != nil && l.crl.Digest() == r.crl.Digest() {
+	if whole && l.crl != nil && l.crl.Digest() == r.crl.Digest() && e.state.Load().Bundle().Names(l.crl.IssuerCertificate()) {
 		r.crl, r.result = nil, CRLUnchanged
 	}
 	if r.crl != nil {
-		l.crl = r.crl
-		e.publishCRLs(k, now)
+		l.crl, l.unsaved = r.crl, true
+		e.publishSoon(k, first || len(l.waiting) > 0, now)
 	}
 	e.schedule(l, now)
 	e.tellLists()
@@ -230,22 +269,56 @@ func (k *Keeper) land(e *Environment, l *crlList, r landing, now time.Time) (sav
 	if r.err != nil || k.options.CRLs == nil || l.saving {
 		return nil
 	}
-	l.saving = true
 	kept, spool := l.kept, r.spool
-	if r.crl == nil {
+	switch {
+	case !whole && l.unsaved || whole && r.memory: // nothing that the store could keep
+		return nil
+	case !l.unsaved:
 		spool = nil
 	}
+	l.saving, l.unsaved = true, false
 	return func() { k.saveList(e, l, kept, spool) }
 }
 
+// publishPause is between two states that differ in lists nobody waits for: a start
+// fetches hundreds, and each state is given to every slot.
+const publishPause = 250 * time.Millisecond
+
+// publishSoon puts what has landed in force: at once, or together with what lands
+// within publishPause.
+func (e *Environment) publishSoon(k *Keeper, atOnce bool, now time.Time) {
+	if atOnce || now.Sub(e.published).Abs() >= publishPause {
+		e.publishCRLs(k, now)
+	} else if e.publishAt.IsZero() {
+		e.publishAt = e.published.Add(publishPause)
+	}
+}
+
 // refuse guards the list in force: revocation never goes back.
-func (l *crlList) refuse(next *trust.CRL, now time.Time) error {
-	if l.crl != nil && olderCRL(next, l.crl) {
-		return &Refusal{Reason: RuleCRLNumber, Rule: RuleCRLNumber, Err: fmt.Errorf("read crl %q: it is %s, older than the one in force, %s", l.address, edition(next), edition(l.crl)),
-			Advice: "the newer list stays in force; see what the server answers, and whether something stands between"}
+func (l *crlList) refuse(next *trust.CRL, bundle *trust.Bundle, now time.Time) error {
+	invalid := func(advice, format string, args ...any) error {
+		return &trust.CRLError{Origin: l.address, Reason: trust.CRLInvalid, Detail: fmt.Sprintf(format, args...), Advice: advice}
+	}
+	between := "see what the server answers, and whether something stands between"
+	signer := next.IssuerCertificate()
+	if len(l.issuers) > 0 && !l.issuers[string(signer.RawSubject)] {
+		return invalid(between, "it is the list of %q, and the certificates that name this address are of another CA", signer.Subject.CommonName)
 	}
 	if next.ThisUpdate().After(now.Add(crlTolerance)) {
-		return &trust.CRLError{Origin: l.address, Reason: trust.CRLInvalid, Detail: "it is dated in the future, " + day(next.ThisUpdate()), Advice: "check the clock of this host"}
+		return invalid("check the clock of this host", "it is dated in the future, %s", day(next.ThisUpdate()))
+	}
+	if l.crl == nil || !bundle.Names(l.crl.IssuerCertificate()) {
+		return nil
+	}
+	switch same := sameList(next, l.crl); {
+	case same && olderCRL(next, l.crl):
+		return &Refusal{Reason: RuleCRLNumber, Rule: RuleCRLNumber, Err: fmt.Errorf("read crl %q: it is %s, older than the one in force, %s", l.address, edition(next), edition(l.crl)),
+			Advice: "the newer list stays in force; " + between}
+	case same:
+	case len(next.Scope().RawNames) == 0 && len(l.crl.Scope().RawNames) > 0:
+		return invalid(between, "it does not say what it covers, and the one in force does")
+	case !now.After(l.crl.NextUpdate()):
+		return invalid("the list in force stays until it ends; "+between, "it is of another key or scope than the one in force")
 	}
 	return nil
 }
@@ -300,6 +373,7 @@ func (e *Environment) publishCRLs(k *Keeper, now time.Time) {
 	if old == nil {
 		return
 	}
+	e.publishAt, e.published = time.Time{}, now
 	e.sequence++
 	state := old.WithCRLs(e.allCRLs(old.Bundle()), e.sequence)
 	e.state.Store(state)

@@ -11,24 +11,20 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/spinecert/spinecert/trust"
 )
 
 // crlkeep.go: lists on disk, and those that people carry here.
 
-// newSpool returns an empty file for a download, which is gone when it is closed.
-func newSpool(store CRLStore) (*os.File, error) {
-	if store != nil {
-		return store.SpoolCRL()
-	}
-	f, err := os.CreateTemp("", "spinecert-crl-")
+// memorySpool returns an empty file for a download that is in memory alone.
+func memorySpool() (*os.File, error) {
+	fd, err := unix.MemfdCreate("spinecert-crl", unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, err
+		return nil, os.NewSyscallError("memfd_create", err)
 	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return os.NewFile(uintptr(fd), "crl in memory"), nil
 }
 
 // mapped returns the contents of a file of ours without copying them: a list of a
@@ -100,8 +96,8 @@ func (e *Environment) takeKept(lists []keptList, bundle *trust.Bundle, now time.
 			}
 			e.lists[l.address] = l
 		}
-		if l.crl != nil && bundle.Holds(l.crl.IssuerCertificate()) && !olderCRL(l.crl, k.crl) {
-			continue // a newer one came meanwhile
+		if l.crl != nil && (bundle.Names(l.crl.IssuerCertificate()) || sameList(l.crl, k.crl) && !olderCRL(l.crl, k.crl)) {
+			continue // what is in memory is in force
 		}
 		l.crl, l.kept, l.asked = k.crl, k.kept, true
 		if l.origin != CRLOfCarrier {
@@ -113,13 +109,17 @@ func (e *Environment) takeKept(lists []keptList, bundle *trust.Bundle, now time.
 	}
 }
 
-// saveList keeps a list on disk. It may take as long as the disk takes.
+// saveList keeps a list on disk. It may take as long as the disk takes. What the disk
+// does not take is asked for again in full, until it does.
 func (k *Keeper) saveList(e *Environment, l *crlList, kept KeptCRL, spool *os.File) {
+	e.keeping.Lock()
 	err := k.options.CRLs.KeepCRL(e.name, kept, spool)
+	e.keeping.Unlock()
 	// An error of call says that Run ends: there is nobody to tell.
 	_ = k.call(context.Background(), func() {
 		l.saving = false
 		if err != nil {
+			l.unsaved = true
 			k.tell(Event{Kind: EventCRLKept, Environment: e.name, Address: l.address, Reason: reasonUnwritable, Err: err})
 		}
 	})
@@ -127,9 +127,18 @@ func (k *Keeper) saveList(e *Environment, l *crlList, kept KeptCRL, spool *os.Fi
 
 // forgetKept removes a list from the disk, in its own time.
 func (e *Environment) forgetKept(k *Keeper, address string) {
-	if store := k.options.CRLs; store != nil {
-		go func() { _ = store.DropCRL(e.name, address) }() // what stays is read at the next start, and ends by itself
+	store := k.options.CRLs
+	if store == nil {
+		return
 	}
+	go func() {
+		e.keeping.Lock()
+		defer e.keeping.Unlock()
+		known := true // it may have come back meanwhile
+		if err := k.call(context.Background(), func() { known = e.lists[address] != nil }); err == nil && !known {
+			_ = store.DropCRL(e.name, address) // what stays is read at the next start, and ends by itself
+		}
+	}()
 }
 
 // carriedAddress is under which a carried list is kept: by its issuer and
@@ -174,6 +183,10 @@ func (k *Keeper) CarryCRL(ctx context.Context, environment, name string, data []
 	if crl, err = trust.ReadCRL(der, kept.Address, state.Bundle().Certificates()); err != nil { // it bears the address from now on
 		return CRLStatus{}, err
 	}
+	// From looking at what is in force to being in force: of two that come at once,
+	// the older one must not end on the disk.
+	e.carrying.Lock()
+	defer e.carrying.Unlock()
 	if err := e.refuseCarried(ctx, k, crl); err != nil {
 		return CRLStatus{}, err
 	}
@@ -193,11 +206,11 @@ func (e *Environment) refuseCarried(ctx context.Context, k *Keeper, crl *trust.C
 		for _, have := range e.allCRLs(e.state.Load().Bundle()) {
 			l := crlList{address: crl.Origin(), crl: have}
 			if sameList(crl, have) || len(crl.Scope().RawNames) == 0 && isCarried(have.Origin()) && have.Origin() == crl.Origin() {
-				refused = errors.Join(refused, l.refuse(crl, time.Now()))
+				refused = errors.Join(refused, l.refuse(crl, e.state.Load().Bundle(), time.Now()))
 			}
 		}
 		if refused == nil {
-			refused = (&crlList{address: crl.Origin()}).refuse(crl, time.Now())
+			refused = (&crlList{address: crl.Origin()}).refuse(crl, e.state.Load().Bundle(), time.Now())
 		}
 	})
 	return errors.Join(err, refused)
@@ -221,7 +234,7 @@ func (k *Keeper) keepCarried(environment string, kept KeptCRL, der []byte) error
 
 func (k *Keeper) carry(e *Environment, kept KeptCRL, crl *trust.CRL, actor any) (CRLStatus, error) {
 	now := time.Now()
-	if e.unit.removed || !e.state.Load().Bundle().Holds(crl.IssuerCertificate()) {
+	if e.unit.removed || !e.state.Load().Bundle().Names(crl.IssuerCertificate()) {
 		return CRLStatus{}, &Refusal{Reason: reasonRemoved, Err: errors.New("the trust of its environment changed meanwhile"), Advice: "do it again"}
 	}
 	l := e.lists[kept.Address]
@@ -229,7 +242,7 @@ func (k *Keeper) carry(e *Environment, kept KeptCRL, crl *trust.CRL, actor any) 
 		l = &crlList{address: kept.Address, origin: CRLOfCarrier, since: now, asked: true}
 		e.lists[kept.Address] = l
 	}
-	if err := l.refuse(crl, now); err != nil {
+	if err := l.refuse(crl, e.state.Load().Bundle(), now); err != nil {
 		return CRLStatus{}, err
 	}
 	same := l.crl != nil && l.crl.Digest() == crl.Digest()

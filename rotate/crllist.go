@@ -3,6 +3,7 @@ package rotate
 import (
 	"bytes"
 	"cmp"
+	"crypto/x509"
 	"maps"
 	"math/rand/v2"
 	"path"
@@ -32,7 +33,8 @@ const (
 type crlList struct {
 	address  string
 	origin   CRLOrigin
-	crl      *trust.CRL // in force; nil while there is none
+	issuers  map[string]bool // names of the CAs, raw DER, whose certificates name the address; empty: not known yet
+	crl      *trust.CRL      // in force; nil while there is none
 	kept     KeptCRL
 	tried    time.Time
 	since    time.Time // when it became known
@@ -44,7 +46,24 @@ type crlList struct {
 	asked    bool   // it was answered, or failed, once: no handshake waits for it again
 	flying   bool
 	saving   bool
+	unsaved  bool // the store does not have the contents of crl
 	waiting  []*seeker
+}
+
+// crlName is an address that a certificate of an issuer names.
+type crlName struct{ address, issuer string }
+
+// listNames returns what certificates name, each address of only, or all if it is nil.
+func listNames(only []string, certs ...*x509.Certificate) []crlName {
+	var out []crlName
+	for _, c := range certs {
+		for _, a := range trust.CRLAddresses(c) {
+			if only == nil || slices.Contains(only, a) {
+				out = append(out, crlName{a, string(c.RawIssuer)})
+			}
+		}
+	}
+	return out
 }
 
 func (e *Environment) refresh() time.Duration { return cmp.Or(e.config.Fetch.Refresh, defaultRefresh) }
@@ -56,6 +75,9 @@ func (e *Environment) retune() {
 	e.fetchAt = time.Time{}
 	if len(c.Hosts) == 0 {
 		e.client.Store(nil)
+		for _, l := range e.lists {
+			l.answered()
+		}
 		return
 	}
 	client, err := fetch.New(c.client(e.config.MaxCRL))
@@ -70,7 +92,10 @@ func (e *Environment) retune() {
 		if l.failures > 0 { // what had no route may have one now
 			l.next = time.Time{}
 		}
-		if l.bar(client); l.barred && l.crl == nil && l.origin == CRLOfPeer {
+		if l.bar(client); !l.barred {
+			continue
+		}
+		if l.answered(); l.crl == nil && l.origin == CRLOfPeer {
 			delete(e.lists, l.address)
 		}
 	}
@@ -96,25 +121,42 @@ func (c CRLFetch) client(maxBytes int64) fetch.Config {
 }
 
 // want makes addresses known, each with the first origin that applies.
-func (e *Environment) want(addresses []string, origin CRLOrigin, now time.Time) {
+func (e *Environment) want(names []crlName, origin CRLOrigin, now time.Time) {
 	client := e.client.Load()
 	if client == nil {
 		return
 	}
-	for _, address := range addresses {
+	for _, n := range names {
+		address := n.address
 		if l := e.lists[address]; l != nil {
 			if l.origin == CRLOfPeer {
 				l.origin = origin
 			}
+			l.ofIssuer(n.issuer)
 			continue
 		}
 		l := &crlList{address: address, origin: origin, since: now, kept: KeptCRL{Address: address}}
+		l.ofIssuer(n.issuer)
 		// What ours name and nobody may ask for is told; what peers name is not kept.
 		if l.bar(client); origin == CRLOfPeer && (l.barred || !e.roomForPeer(now)) {
 			continue
 		}
 		e.lists[address] = l
 		e.fetchAt, e.untold = time.Time{}, true
+	}
+}
+
+// maxIssuers bounds the CAs that one address is believed to be of.
+const maxIssuers = 16
+
+// ofIssuer notes that a certificate of this issuer names the address: a list of
+// another CA is not what it stands for.
+func (l *crlList) ofIssuer(name string) {
+	if l.issuers == nil {
+		l.issuers = map[string]bool{}
+	}
+	if len(l.issuers) < maxIssuers {
+		l.issuers[name] = true
 	}
 }
 
@@ -128,7 +170,7 @@ func (e *Environment) roomForPeer(now time.Time) bool {
 			continue
 		}
 		n++
-		if l.crl == nil && !l.flying && l.asked && now.Sub(l.tried) > leastPause && (worst == nil || l.tried.Before(worst.tried)) {
+		if l.crl == nil && !l.flying && l.asked && (now.Sub(l.tried) > leastPause || l.tried.After(now)) && (worst == nil || l.tried.Before(worst.tried)) {
 			worst = l
 		}
 	}
@@ -138,6 +180,7 @@ func (e *Environment) roomForPeer(now time.Time) bool {
 	if worst == nil {
 		return false
 	}
+	worst.answered()
 	delete(e.lists, worst.address)
 	return true
 }
@@ -151,21 +194,21 @@ func (e *Environment) collect(k *Keeper, now time.Time) {
 		return
 	}
 	named := map[string]bool{}
-	note := func(addresses []string, origin CRLOrigin) {
-		for _, a := range addresses {
-			named[a] = true
+	note := func(names []crlName, origin CRLOrigin) {
+		for _, n := range names {
+			named[n.address] = true
 		}
-		e.want(addresses, origin, now)
+		e.want(names, origin, now)
 	}
 	if e.config.Revocation != trust.Off {
 		for _, s := range k.slots {
 			if snap := s.snapshot.Load(); snap != nil && snap.env == e {
-				note(ownAddresses(snap.Generation.Identity), CRLOfOwn)
+				note(listNames(nil, ownChain(snap.Generation.Identity)...), CRLOfOwn)
 			}
 		}
 		for _, ca := range state.Bundle().SubCAs() {
 			if !now.After(ca.NotAfter) {
-				note(trust.CRLAddresses(ca), CRLOfBundle)
+				note(listNames(nil, ca), CRLOfBundle)
 			}
 		}
 	}
@@ -184,7 +227,9 @@ func (e *Environment) collect(k *Keeper, now time.Time) {
 		if l.kept.Fetched.After(last) {
 			last = l.kept.Fetched
 		}
-		if l.failures > 0 && now.Sub(last) > forgetAfter && !k.suspect() {
+		over := l.crl == nil || now.After(l.crl.NextUpdate().Add(e.config.Grace))
+		if over && l.failures > 0 && now.Sub(last) > forgetAfter && !k.suspect() {
+			l.answered()
 			delete(e.lists, address)
 			e.forgetKept(k, address)
 		}
@@ -208,25 +253,22 @@ func (e *Environment) superseded(l *crlList, now time.Time) bool {
 // wantOwn makes the lists known that a generation names.
 func (e *Environment) wantOwn(g *Generation, now time.Time) {
 	if e.config.Revocation != trust.Off {
-		e.want(ownAddresses(g.Identity), CRLOfOwn, now)
+		e.want(listNames(nil, ownChain(g.Identity)...), CRLOfOwn, now)
 	}
 }
 
-func ownAddresses(id *pki.Identity) []string {
-	out := trust.CRLAddresses(id.Leaf())
-	for _, c := range id.Chain() {
-		out = append(out, trust.CRLAddresses(c)...)
-	}
-	return out
+// ownChain returns leaf and chain.
+func ownChain(id *pki.Identity) []*x509.Certificate {
+	return append([]*x509.Certificate{id.Leaf()}, id.Chain()...)
 }
 
-// allCRLs are those of files, then the fetched and carried ones of CAs that are in
-// the bundle, each content once.
+// allCRLs are those of files, then the fetched and carried ones of CAs whose name and
+// key are in the bundle, whatever certificate they have there now.
 func (e *Environment) allCRLs(bundle *trust.Bundle) []*trust.CRL {
 	out := slices.Clone(e.files)
 	for _, address := range slices.Sorted(maps.Keys(e.lists)) {
 		crl := e.lists[address].crl
-		if crl == nil || !bundle.Holds(crl.IssuerCertificate()) {
+		if crl == nil || !bundle.Names(crl.IssuerCertificate()) {
 			continue
 		}
 		out = append(out, crl)

@@ -15,9 +15,10 @@ const maxSeekers = 4096
 
 // seeker waits for the lists of some addresses.
 type seeker struct {
-	addresses []string
-	left      int           // addresses that are still awaited; for the run loop
-	done      chan struct{} // closed when none is
+	names []crlName
+	wait  bool
+	left  int           // addresses that are still awaited; for the run loop
+	done  chan struct{} // closed when none is
 }
 
 // unasked reports whether one of the addresses may be asked and never was. It is
@@ -45,12 +46,16 @@ func (e *Environment) unasked(addresses []string) bool {
 // seek has lists asked for that never were. With wait it returns when all were
 // answered or failed, or when ctx or the configured patience is over: then the
 // state that is in force may judge otherwise. Lists that were asked for before are
-// nobody's to wait for: they are looked after.
-func (e *Environment) seek(ctx context.Context, addresses []string, wait bool) {
+// nobody's to wait for: they are looked after. shown are the certificates of the peer.
+func (e *Environment) seek(ctx context.Context, addresses []string, shown []*x509.Certificate, wait bool) {
 	if !e.unasked(addresses) {
 		return
 	}
-	s := &seeker{addresses: addresses, done: make(chan struct{})}
+	s := &seeker{wait: wait, done: make(chan struct{})}
+	s.names = listNames(addresses, shown...)
+	if state := e.state.Load(); state != nil {
+		s.names = append(s.names, listNames(addresses, state.Bundle().SubCAs()...)...)
+	}
 	e.seeking.Lock()
 	full := len(e.seekers) >= maxSeekers
 	if !full {
@@ -78,11 +83,17 @@ func (e *Environment) takeSeekers(now time.Time) {
 	e.seekers = nil
 	e.seeking.Unlock()
 	for _, s := range seekers {
-		e.want(s.addresses, CRLOfPeer, now)
-		for _, a := range s.addresses {
-			if l := e.lists[a]; l != nil && !l.asked && !l.barred {
+		e.want(s.names, CRLOfPeer, now)
+		counted := map[string]bool{}
+		for _, n := range s.names {
+			l := e.lists[n.address]
+			if l == nil || l.asked || l.barred || counted[n.address] {
+				continue
+			}
+			counted[n.address] = true
+			l.next, e.fetchAt = time.Time{}, time.Time{}
+			if s.wait {
 				l.waiting = append(l.waiting, s)
-				l.next, e.fetchAt = time.Time{}, time.Time{}
 				s.left++
 			}
 		}
@@ -124,7 +135,7 @@ func (k *Keeper) RefreshCRLs(ctx context.Context, environment string) error {
 		}
 		least := min(leastPause, e.refresh())
 		for _, l := range e.lists {
-			if l.origin == CRLOfCarrier || l.barred || !l.flying && now.Sub(l.tried) < least {
+			if l.origin == CRLOfCarrier || l.barred || !l.flying && now.Sub(l.tried) < least && !l.tried.After(now) {
 				continue
 			}
 			l.waiting = append(l.waiting, s)
@@ -154,9 +165,8 @@ func (e *Environment) markRevoked(k *Keeper, was, is *trust.State) {
 		if snap == nil || snap.env != e {
 			continue
 		}
-		id := snap.Generation.Identity
-		chain := append([]*x509.Certificate{id.Leaf()}, id.Chain()...)
-		if (was.Revoked(chain) == nil) != (is.Revoked(chain) == nil) {
+		told := s.unit.refusal != nil && s.unit.refusal.Reason == string(trust.Revoked)
+		if told || is.RevokedSince(was, ownChain(snap.Generation.Identity)) != nil {
 			k.markLater(&s.unit)
 		}
 	}

@@ -134,7 +134,7 @@ func (e *Endpoint) Accepted(ctx context.Context, cs tls.ConnectionState) (trust.
 	r := e.request(cs, time.Now())
 	v, err := snap.Trust.Verify(cs.PeerCertificates, r)
 	if missing := missingCRLs(v, err); len(missing) > 0 {
-		snap.env.seek(ctx, missing, err != nil)
+		snap.env.seek(ctx, missing, cs.PeerCertificates, err != nil)
 		// Also where nobody waited: the list may have come since the snapshot was loaded.
 		next := e.slot.snapshot.Load()
 		if next == nil {
@@ -168,7 +168,11 @@ func (e *Endpoint) Review(chain []*x509.Certificate, v trust.Verdict, now time.T
 	if snap == nil {
 		return v, ErrNotReady
 	}
-	return snap.Trust.Review(chain, v, e.request(tls.ConnectionState{}, now), undated)
+	state := snap.Trust
+	if now := snap.env.Trust(); now != nil {
+		state = now // also where the slot was taken out of the plan, and its connections drain
+	}
+	return state.Review(chain, v, e.request(tls.ConnectionState{}, now), undated)
 }
 
 func (e *Endpoint) request(cs tls.ConnectionState, now time.Time) trust.Request {
@@ -199,7 +203,7 @@ func (e *Endpoint) verifier(state *trust.State, env *Environment) func(tls.Conne
 			// permitted by name can cause one fetch with a certificate that is not his.
 			ctx, cancel := context.WithTimeout(context.Background(), handshakePatience)
 			defer cancel()
-			env.seek(ctx, missingCRLs(v, err), true)
+			env.seek(ctx, missingCRLs(v, err), cs.PeerCertificates, true)
 		}
 		if now := env.Trust(); now != nil && now != state {
 			_, err = now.Verify(cs.PeerCertificates, r)
@@ -232,7 +236,7 @@ func (e *Endpoint) build(g *Generation, state *trust.State, env *Environment, s 
 	if e.config.Audit {
 		c.ClientAuth = tls.RequestClientCert // also without one, and said
 	}
-	cas, err := state.AcceptableCAs(e.config.AcceptableCAs, now)
+	cas, err := state.AcceptableCAs(e.config.AcceptableCAs, env.dated(now))
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,8 @@ type Environment struct {
 	patience atomic.Int64 // of a handshake, nanoseconds
 	seeking  sync.Mutex
 	seekers  []*seeker
+	keeping  sync.Mutex // held while a list is written to the store, or taken from it
+	carrying sync.Mutex // held while a list is carried here
 
 	// Only the run loop touches what follows.
 	unit     unit
@@ -44,6 +46,8 @@ type Environment struct {
 	lists     map[string]*crlList // by address
 	fetchAt   time.Time           // when a list may be due; zero: now
 	collected time.Time           // when collect ran
+	publishAt time.Time           // when lists that have landed are to be in force; zero: none wait
+	published time.Time           // when that was done last
 	untold    bool                // a list is known that tellLists has not published
 }
 
@@ -168,7 +172,7 @@ func (t *trustLook) stage(m *material, now time.Time) (*stagedTrust, *Refusal) {
 		return nil, trustRefusal(err)
 	}
 	if t.current == nil || t.current.Bundle().Digest() != bundle.Digest() {
-		if slices.ContainsFunc(t.signers, func(c *x509.Certificate) bool { return !bundle.Holds(c) }) {
+		if slices.ContainsFunc(t.signers, func(c *x509.Certificate) bool { return !bundle.Names(c) }) {
 			t.have = nil // read all again: another certificate may hold the same key
 		}
 		out.loaded = loadKept(t.store, c.Name, bundle, t.have)
@@ -231,7 +235,10 @@ func lostCRLs(c *EnvironmentConfig, bundle *trust.Bundle, next, current []*trust
 
 // isSource reports whether a file is named, or is in a directory that is named.
 func isSource(c *EnvironmentConfig, path string) bool {
-	return slices.Contains(c.CRLs, path) || slices.Contains(c.CRLs, filepath.Dir(path))
+	return slices.ContainsFunc(c.CRLs, func(named string) bool {
+		named = filepath.Clean(named)
+		return named == filepath.Clean(path) || named == filepath.Dir(path)
+	})
 }
 
 func sameList(a, b *trust.CRL) bool {
@@ -282,7 +289,7 @@ func (e *Environment) publish(k *Keeper, staged *stagedTrust, c *EnvironmentConf
 	e.state.Store(state)
 	e.source = source
 	e.changed = !sameEnvironment(e.config, *c)
-	e.collected = time.Time{}
+	e.collected, e.publishAt = time.Time{}, time.Time{}
 	was := e.kept
 	e.kept = staged.kept
 	for _, crl := range e.kept {

@@ -181,8 +181,19 @@ func (k *Keeper) turn(ctx context.Context, now time.Time) time.Duration {
 // no room for another flight: a landing wakes it.
 const fetchPause = 100 * time.Millisecond
 
+// dated is the time by which something has ended: now, or the beginning of time while
+// nobody knows.
+func (e *Environment) dated(now time.Time) time.Time {
+	if e != nil && e.keeper.suspect() {
+		return time.Time{}
+	}
+	return now
+}
+
 // suspect reports whether dates are not to be relied on.
-func (k *Keeper) suspect() bool { return k.options.ClockSuspect != nil && k.options.ClockSuspect() }
+func (k *Keeper) suspect() bool {
+	return k != nil && k.options.ClockSuspect != nil && k.options.ClockSuspect()
+}
 
 func (k *Keeper) start(ctx context.Context, u *unit, full bool, since, now time.Time) {
 	u.running, u.started, u.since = true, now, since

@@ -269,7 +269,7 @@ func (s *Slot) swap(g *Generation, state *trust.State, now time.Time) {
 }
 
 func (s *Slot) swapLocked(g *Generation, state *trust.State, env *Environment, now time.Time) {
-	next := &Snapshot{Generation: g, Trust: state, env: env, built: now, configs: make(map[*Endpoint]endpointTLS, len(s.endpoints))}
+	next := &Snapshot{Generation: g, Trust: state, env: env, built: env.dated(now), configs: make(map[*Endpoint]endpointTLS, len(s.endpoints))}
 	for e, sess := range s.endpoints {
 		cfg, err := e.build(g, state, env, sess, now)
 		next.configs[e] = endpointTLS{cfg, err}
@@ -302,8 +302,9 @@ func (s *Slot) refreshTLS(now time.Time) {
 	if snap == nil {
 		return
 	}
+	at := snap.env.dated(now)
 	ended := len(s.endpoints) > 0 && slices.ContainsFunc(snap.Trust.Bundle().Certificates(), func(c *x509.Certificate) bool {
-		return now.After(c.NotAfter) && !snap.built.After(c.NotAfter)
+		return at.After(c.NotAfter) != snap.built.After(c.NotAfter) // either way: clocks go back
 	})
 	for _, sess := range s.endpoints {
 		if ended || sess.due(now) {

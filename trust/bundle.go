@@ -177,6 +177,14 @@ func (b *Bundle) Holds(c *x509.Certificate) bool {
 	return contains(b.roots, c) || contains(b.subCAs, c)
 }
 
+// Names reports whether one of its certificates is for the name and the key of c: c
+// itself, one that renewed it, or a cross-certificate.
+func (b *Bundle) Names(c *x509.Certificate) bool {
+	return slices.ContainsFunc(b.Certificates(), func(ca *x509.Certificate) bool {
+		return bytes.Equal(ca.RawSubject, c.RawSubject) && bytes.Equal(ca.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
+	})
+}
+
 // File returns the trust file that c came from, or "" if c is not in the bundle.
 func (b *Bundle) File(c *x509.Certificate) string { return b.sources[c] }
 

@@ -63,7 +63,7 @@ func weakSignature(c *x509.Certificate) bool { return weakAlgorithm(c.SignatureA
 
 // weakSignature also reports one that the environment does not permit.
 func (s *StateConfig) weakSignature(c *x509.Certificate) bool {
-	return weakSignature(c) || s.SignatureAlgorithms != nil && !slices.Contains(s.SignatureAlgorithms, c.SignatureAlgorithm)
+	return weakSignature(c) || len(s.SignatureAlgorithms) > 0 && !slices.Contains(s.SignatureAlgorithms, c.SignatureAlgorithm)
 }
 
 func weakAlgorithm(a x509.SignatureAlgorithm) bool {

@@ -13,21 +13,46 @@ import (
 
 // crlIndexes holds the CRLs of a State.
 type crlIndexes struct {
-	byKey  map[[sha256.Size]byte][]*CRL            // SHA-256 of the signer's SubjectPublicKeyInfo
+	byKey  map[[sha256.Size]byte][]crlGroup        // SHA-256 of the signer's SubjectPublicKeyInfo
 	byName map[string]map[[sha256.Size]byte][]*CRL // the issuer's name as DER, then as above
 }
 
+// crlGroup are lists of one signer that name their issuer in the same way. A CA may
+// have thousands, one for each partition.
+type crlGroup struct {
+	issuer, keyID string
+	crls          []*CRL
+}
+
 func indexCRLs(crls []*CRL) crlIndexes {
-	x := crlIndexes{map[[sha256.Size]byte][]*CRL{}, map[string]map[[sha256.Size]byte][]*CRL{}}
+	x := crlIndexes{map[[sha256.Size]byte][]crlGroup{}, map[string]map[[sha256.Size]byte][]*CRL{}}
+	keys := map[*x509.Certificate][sha256.Size]byte{}
 	for _, crl := range crls {
-		key, name := keyHash(crl.IssuerCertificate()), string(crl.Issuer())
-		x.byKey[key] = append(x.byKey[key], crl)
+		signer := crl.IssuerCertificate()
+		key, ok := keys[signer]
+		if !ok {
+			key = keyHash(signer)
+			keys[signer] = key
+		}
+		x.group(key, crl)
+		name := string(crl.Issuer())
 		if x.byName[name] == nil {
 			x.byName[name] = map[[sha256.Size]byte][]*CRL{}
 		}
 		x.byName[name][key] = append(x.byName[name][key], crl)
 	}
 	return x
+}
+
+func (x *crlIndexes) group(key [sha256.Size]byte, crl *CRL) {
+	groups := x.byKey[key]
+	for i := range groups {
+		if g := &groups[i]; g.issuer == string(crl.Issuer()) && g.keyID == string(crl.AuthorityKeyID()) {
+			g.crls = append(g.crls, crl)
+			return
+		}
+	}
+	x.byKey[key] = append(groups, crlGroup{string(crl.Issuer()), string(crl.AuthorityKeyID()), []*CRL{crl}})
 }
 
 func keyHash(c *x509.Certificate) [sha256.Size]byte { return sha256.Sum256(c.RawSubjectPublicKeyInfo) }

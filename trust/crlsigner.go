@@ -17,7 +17,7 @@ func findCRLSigner(f *crlFields, header *x509.RevocationList, candidates []*x509
 	if err := checkCRLAlgorithm(header.SignatureAlgorithm); err != nil {
 		return nil, err
 	}
-	near := crlFault(CRLInvalid, "it is signed by no CA of the bundle: its issuer is %q", clip(header.Issuer.String()))
+	near := crlFault(CRLInvalid, "it is signed by no CA of the bundle: its issuer is %q", clip(dn(header.Issuer, f.issuer)))
 	near.Advice = "add its CA to the trust files, or take the CRL that the certificates of this environment name"
 	for _, ca := range candidates {
 		if !sameCRLIssuer(f.issuer, f.keyID, ca) {
@@ -26,7 +26,7 @@ func findCRLSigner(f *crlFields, header *x509.RevocationList, candidates []*x509
 		switch {
 		case len(f.keyID) > 0 && len(ca.SubjectKeyId) > 0 && !bytes.Equal(f.keyID, ca.SubjectKeyId):
 			near = crlFault(CRLInvalid, "it is signed by no CA of the bundle: it names key %x of %q, which is not the key of %s",
-				clip(string(f.keyID)), clip(header.Issuer.String()), describe(ca))
+				clip(string(f.keyID)), clip(dn(header.Issuer, f.issuer)), describe(ca))
 		case !maySignCRLs(ca): // RFC 5280, Section 6.3.3 (f)
 			near = crlFault(CRLInvalid, "its issuer %s may not sign CRLs", describe(ca))
 		case ca.CheckSignature(header.SignatureAlgorithm, f.tbs, f.signature) != nil:

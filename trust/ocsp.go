@@ -1,11 +1,16 @@
 package trust
 
 import (
+	"bytes"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
-	"errors"
-	"time"
-
 	stdasn1 "encoding/asn1"
+	"errors"
+	"math/big"
+	"slices"
+	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -68,7 +73,11 @@ func (s *State) stapled(chain []*x509.Certificate, r Request) error {
 		return refused(CRLUnavailable, "the stapled OCSP response says %q, and nothing of %s", status.Error(), describe(leaf))
 	case err != nil:
 		return refused(CRLInvalid, "the stapled OCSP response for %s is not to be used: %s", describe(leaf), clip(err.Error()))
-	case response.Certificate != nil && !maySignOCSP(response.Certificate, r.Now):
+	case !ofIssuer(response.TBSResponseData, leaf, chain[1]):
+		return refused(CRLInvalid, "the stapled OCSP response is for a certificate of another issuer that has the number of %s", describe(leaf))
+	case s.config.weakSignature(&x509.Certificate{SignatureAlgorithm: response.SignatureAlgorithm}):
+		return refused(CRLInvalid, "the stapled OCSP response for %s is signed with %v", describe(leaf), response.SignatureAlgorithm)
+	case response.Certificate != nil && !s.maySignOCSP(response.Certificate, chain[1], r.Now):
 		return refused(CRLInvalid, "the stapled OCSP response for %s is signed by %s, which may not do so", describe(leaf), describe(response.Certificate))
 	case response.Status == ocsp.Revoked:
 		return refuse(Revoked, leaf, "%s was revoked on %s, as the stapled OCSP response says", describe(leaf), response.RevokedAt.UTC().Format(time.DateOnly))
@@ -91,14 +100,55 @@ func (s *State) demander(leaf *x509.Certificate) string {
 
 // maySignOCSP reports whether a delegated responder, whose signature by the CA
 // was verified, may answer (RFC 6960, Section 4.2.2.2).
-func maySignOCSP(c *x509.Certificate, now time.Time) bool {
-	if now.After(c.NotAfter) || c.NotBefore.After(now.Add(tolerance)) || weakSignature(c) || weakKey(c) != nil {
+func (s *State) maySignOCSP(c, ca *x509.Certificate, now time.Time) bool {
+	if now.After(c.NotAfter) || c.NotBefore.After(now.Add(tolerance)) || s.config.weakSignature(c) || s.config.weakKey(c) != nil {
 		return false
 	}
-	for _, usage := range c.ExtKeyUsage {
-		if usage == x509.ExtKeyUsageOCSPSigning {
-			return true
+	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) && onAnyList(c, s.listsOf(ca)) == nil
+}
+
+// ofIssuer reports whether the response with the serial number of leaf names ca as its
+// issuer (RFC 6960, Section 4.1.1). x/crypto compares serial numbers only, and a
+// responder may answer for several CAs.
+func ofIssuer(data cryptobyte.String, leaf, ca *x509.Certificate) bool {
+	var list, key cryptobyte.String
+	if !data.ReadASN1(&data, asn1.SEQUENCE) || !data.SkipOptionalASN1(asn1.Tag(0).Constructed().ContextSpecific()) ||
+		!data.ReadAnyASN1(&key, new(asn1.Tag)) || !data.SkipASN1(asn1.GeneralizedTime) || !data.ReadASN1(&list, asn1.SEQUENCE) {
+		return false
+	}
+	spki := cryptobyte.String(ca.RawSubjectPublicKeyInfo)
+	if !spki.ReadASN1(&spki, asn1.SEQUENCE) || !spki.SkipASN1(asn1.SEQUENCE) || !spki.ReadASN1BitStringAsBytes((*[]byte)(&key)) {
+		return false
+	}
+	for !list.Empty() {
+		var single, id, algorithm, nameHash, keyHash cryptobyte.String
+		var oid stdasn1.ObjectIdentifier
+		serial := new(big.Int)
+		if !list.ReadASN1(&single, asn1.SEQUENCE) || !single.ReadASN1(&id, asn1.SEQUENCE) || !id.ReadASN1(&algorithm, asn1.SEQUENCE) ||
+			!algorithm.ReadASN1ObjectIdentifier(&oid) || !id.ReadASN1(&nameHash, asn1.OCTET_STRING) || !id.ReadASN1(&keyHash, asn1.OCTET_STRING) || !id.ReadASN1Integer(serial) {
+			return false
 		}
+		if serial.Cmp(leaf.SerialNumber) != 0 {
+			continue
+		}
+		digest := certIDHash(oid)
+		return digest != nil && bytes.Equal(nameHash, digest(leaf.RawIssuer)) && bytes.Equal(keyHash, digest(key))
 	}
 	return false
+}
+
+// certIDHash is the hash of a CertID, in which it is no signature: SHA-1 is what
+// responders use (RFC 5019, Section 2.1.1). nil is one that is not known.
+func certIDHash(oid stdasn1.ObjectIdentifier) func([]byte) []byte {
+	switch oid.String() {
+	case "1.3.14.3.2.26":
+		return func(b []byte) []byte { sum := sha1.Sum(b); return sum[:] }
+	case "2.16.840.1.101.3.4.2.1":
+		return func(b []byte) []byte { sum := sha256.Sum256(b); return sum[:] }
+	case "2.16.840.1.101.3.4.2.2":
+		return func(b []byte) []byte { sum := sha512.Sum384(b); return sum[:] }
+	case "2.16.840.1.101.3.4.2.3":
+		return func(b []byte) []byte { sum := sha512.Sum512(b); return sum[:] }
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -32,6 +33,9 @@ func TestStapledResponses(t *testing.T) {
 	server := sub.Issue(t, testpki.Name("server"), testpki.EKU(x509.ExtKeyUsageServerAuth))
 	ended := sub.Issue(t, testpki.Name("ocsp"), testpki.EKU(x509.ExtKeyUsageOCSPSigning), testpki.Validity(now.Add(-2*time.Hour), now.Add(-time.Hour)))
 
+	withdrawn := sub.Issue(t, testpki.Name("ocsp"), testpki.EKU(x509.ExtKeyUsageOCSPSigning))
+	twin := root.SubCA(t, testpki.Name("Twin"))
+
 	answer := func(l *testpki.Leaf, status int, from, to time.Duration) ocsp.Response {
 		r := ocsp.Response{Status: status, SerialNumber: l.Cert.SerialNumber, ThisUpdate: now.Add(from), RevokedAt: now.Add(-time.Hour), IssuerHash: crypto.SHA256}
 		if to != 0 {
@@ -52,6 +56,18 @@ func TestStapledResponses(t *testing.T) {
 		return der
 	}
 	good := answer(leaf, ocsp.Good, -time.Hour, time.Hour)
+	weak := good
+	weak.SignatureAlgorithm = x509.SHA1WithRSA
+	if _, rsaKey := sub.Key.(*rsa.PrivateKey); !rsaKey {
+		weak.SignatureAlgorithm = x509.ECDSAWithSHA1
+	}
+	sha1ID := good
+	sha1ID.IssuerHash = crypto.SHA1
+	// Signed by our CA, about the certificate of another CA that has the same number.
+	ofTwin, err := ocsp.CreateResponse(twin.Cert, sub.Cert, good, sub.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	tests := map[string]struct {
 		leaf   *testpki.Leaf
 		staple []byte
@@ -75,6 +91,10 @@ func TestStapledResponses(t *testing.T) {
 		"by another CA":               {leaf, sign(other, nil, good), StateConfig{}, CRLInvalid},
 		"by a server":                 {leaf, sign(sub, server, good), StateConfig{}, CRLInvalid},
 		"by a responder that ended":   {leaf, sign(sub, ended, good), StateConfig{}, CRLInvalid},
+		"signed with SHA-1":           {leaf, sign(sub, nil, weak), StateConfig{}, CRLInvalid},
+		"hashed with SHA-1":           {leaf, sign(sub, nil, sha1ID), StateConfig{}, ""},
+		"by a revoked responder":      {leaf, sign(sub, withdrawn, good), StateConfig{CRLs: []*CRL{readCRL1(t, sub, "x.crl", testpki.Revoke(withdrawn.Cert.SerialNumber))}}, CRLInvalid},
+		"of another issuer":           {leaf, ofTwin, StateConfig{}, CRLInvalid},
 		"not a response":              {leaf, []byte("nothing"), StateConfig{}, CRLInvalid},
 		"an error of the responder":   {leaf, ocsp.TryLaterErrorResponse, StateConfig{}, CRLUnavailable},
 	}

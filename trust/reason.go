@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"strings"
@@ -142,16 +143,25 @@ func describe(c *x509.Certificate) string {
 		if names, _ := pki.Names(c); len(names) > 0 {
 			name = names[0]
 		} else {
-			name = c.Subject.String()
+			name = dn(c.Subject, c.RawSubject)
 		}
 	}
 	return fmt.Sprintf("%q", clip(name))
 }
 
+// dn writes a name out. That takes time by the square of its length, and whoever
+// made it has perhaps proved nothing.
+func dn(name pkix.Name, raw []byte) string {
+	if len(raw) > 1024 {
+		return fmt.Sprintf("a name of %d bytes", len(raw))
+	}
+	return name.String()
+}
+
 func issuerName(c *x509.Certificate) string {
 	name := c.Issuer.CommonName
 	if name == "" {
-		name = c.Issuer.String()
+		name = dn(c.Issuer, c.RawIssuer)
 	}
 	return fmt.Sprintf("%q", clip(name))
 }

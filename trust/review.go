@@ -25,11 +25,19 @@ func (s *State) Review(presented []*x509.Certificate, v Verdict, r Request, unda
 		r.Revocation = s.config.Revocation
 	}
 	fromCN := r.NameFromCN || s.config.NameFromCN
+	if len(v.Chain) == 0 { // it was never accepted: there is nothing to keep
+		return s.Verify(presented, r)
+	}
 	now, err := named(v, presented[0], r, fromCN)
 	if err != nil {
 		return Verdict{}, err
 	}
-	first := s.stands(now.Chain, presented, r, fromCN, undated)
+	first := s.stands(now.Chain, presented, r, fromCN, undated, v.seen)
+	if r.Revocation == Off {
+		now.seen = seen{}
+	} else {
+		now.seen = seen{s.lineage, s.config.Sequence}
+	}
 	if first == nil {
 		return now, nil
 	}
@@ -46,7 +54,7 @@ func (s *State) Review(presented []*x509.Certificate, v Verdict, r Request, unda
 		return Verdict{}, first
 	}
 	for _, path := range paths {
-		err := s.stands(path, presented, r, fromCN, undated)
+		err := s.stands(path, presented, r, fromCN, undated, seen{})
 		if err == nil {
 			now.Chain, now.Until = path, earliestEnd(path)
 			return now, nil
@@ -61,8 +69,10 @@ func (s *State) Review(presented []*x509.Certificate, v Verdict, r Request, unda
 // errPathGone says that the bundle lacks what a path rests on.
 var errPathGone = errors.New("the bundle no longer holds this path")
 
-// stands reports whether a path whose signatures were verified is still good.
-func (s *State) stands(path, presented []*x509.Certificate, r Request, fromCN, undated bool) error {
+// stands reports whether a path whose signatures were verified is still good. Lists
+// that were in force when it was looked up, see before, are not asked again: a CA may
+// have thousands, and of them one has changed.
+func (s *State) stands(path, presented []*x509.Certificate, r Request, fromCN, undated bool, before seen) error {
 	if len(path) < 2 || !contains(s.config.Bundle.Roots(), path[len(path)-1]) {
 		return errPathGone
 	}
@@ -79,10 +89,36 @@ func (s *State) stands(path, presented []*x509.Certificate, r Request, fromCN, u
 			return refuse(Expired, c, "%s expired on %s", describe(c), stamp(c.NotAfter))
 		}
 	}
-	if r.Revocation == Off {
+	switch {
+	case r.Revocation == Off:
 		return nil
+	case before.lineage != s.lineage:
+		return s.Revoked(path)
 	}
-	return s.Revoked(path)
+	return s.revokedSince(path, before.sequence)
+}
+
+// revokedSince is Revoked by the lists that were not in force in an earlier state of
+// the same lineage.
+func (s *State) revokedSince(path []*x509.Certificate, sequence uint64) error {
+	for _, crl := range s.recent {
+		if s.since[crl] <= sequence {
+			return nil
+		}
+		if slices.ContainsFunc(path, func(c *x509.Certificate) bool { _, on := crl.Lookup(c.SerialNumber); return on }) {
+			return s.Revoked(path) // perhaps: it may be another CA's certificate of the same number
+		}
+	}
+	return nil
+}
+
+// RevokedSince is Revoked for who knows that a chain was good in before: where both
+// differ in their CRLs alone, only the lists that came since are asked.
+func (s *State) RevokedSince(before *State, chain []*x509.Certificate) error {
+	if before == nil || before.lineage != s.lineage {
+		return s.Revoked(chain)
+	}
+	return s.revokedSince(chain, before.config.Sequence)
 }
 
 // someTime is a time at which the certificates at hand had begun and path had not ended.

@@ -138,14 +138,14 @@ func TestStrengthThatIsAskedFor(t *testing.T) {
 		leaf   *testpki.Leaf
 		want   Reason
 	}{
-		"RSA 2048 by default":     {StateConfig{}, leaf, ""},
-		"RSA 2048 of 3072":        {StateConfig{MinRSABits: 3072}, leaf, WeakKey},
-		"EC is not RSA":           {StateConfig{MinRSABits: 3072}, curve, ""},
-		"P-256 of 384":            {StateConfig{MinECBits: 384}, curve, WeakKey},
-		"subCA of 4096":           {StateConfig{MinRSABits: 4096}, curve, WeakKey},
-		"SHA-256 is permitted":    {StateConfig{SignatureAlgorithms: []x509.SignatureAlgorithm{x509.SHA256WithRSA}}, leaf, ""},
-		"SHA-384 is asked for":    {StateConfig{SignatureAlgorithms: []x509.SignatureAlgorithm{x509.SHA384WithRSA}}, leaf, WeakSignature},
-		"no algorithm is allowed": {StateConfig{SignatureAlgorithms: []x509.SignatureAlgorithm{}}, leaf, WeakSignature},
+		"RSA 2048 by default":  {StateConfig{}, leaf, ""},
+		"RSA 2048 of 3072":     {StateConfig{MinRSABits: 3072}, leaf, WeakKey},
+		"EC is not RSA":        {StateConfig{MinRSABits: 3072}, curve, ""},
+		"P-256 of 384":         {StateConfig{MinECBits: 384}, curve, WeakKey},
+		"subCA of 4096":        {StateConfig{MinRSABits: 4096}, curve, WeakKey},
+		"SHA-256 is permitted": {StateConfig{SignatureAlgorithms: []x509.SignatureAlgorithm{x509.SHA256WithRSA}}, leaf, ""},
+		"SHA-384 is asked for": {StateConfig{SignatureAlgorithms: []x509.SignatureAlgorithm{x509.SHA384WithRSA}}, leaf, WeakSignature},
+		"none named":           {StateConfig{SignatureAlgorithms: []x509.SignatureAlgorithm{}}, leaf, ""},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

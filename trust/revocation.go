@@ -86,9 +86,14 @@ func (s *State) Revoked(chain []*x509.Certificate) error {
 // the certificates of the other (PKITS 4.4.5).
 func (s *State) listsOf(issuer *x509.Certificate) []*CRL {
 	var out []*CRL
-	for _, crl := range s.crls.byKey[keyHash(issuer)] {
-		if sameCRLIssuer(crl.Issuer(), crl.AuthorityKeyID(), issuer) {
-			out = append(out, crl)
+	for _, g := range s.crls.byKey[keyHash(issuer)] {
+		if !sameCRLIssuer([]byte(g.issuer), []byte(g.keyID), issuer) {
+			continue
+		}
+		if out == nil {
+			out = slices.Clip(g.crls) // the usual case: nothing is copied
+		} else {
+			out = append(out, g.crls...)
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ type StateConfig struct {
 	// MinRSABits and MinECBits are the smallest keys that a path may hold; 0 is
 	// 2048 and 256, and less cannot be asked for.
 	MinRSABits, MinECBits int
-	// SignatureAlgorithms are those with which a path may be signed; nil is every
+	// SignatureAlgorithms are those with which a path may be signed; none is every
 	// one that is not weak. A weak one cannot be asked for.
 	SignatureAlgorithms []x509.SignatureAlgorithm
 	// RequireStaple demands a stapled OCSP response of every server, not only of
@@ -91,6 +92,10 @@ type State struct {
 	crls          crlIndexes
 	environments  map[string]bool // NHS environments whose CAs are in the bundle
 	cache         *verdicts
+	// Of states that differ in their CRLs alone: see Review.
+	lineage *byte           // the same one for all of them
+	since   map[*CRL]uint64 // the sequence number of the first that had it
+	recent  []*CRL          // those that came last first
 }
 
 // NewState checks c and builds the pools and the CRL index.
@@ -131,17 +136,36 @@ func NewState(c StateConfig) (*State, error) {
 	for _, ca := range c.Bundle.SubCAs() {
 		s.intermediates.AddCert(ca)
 	}
+	s.lineage = new(byte)
+	s.remember(nil)
 	if _, err := s.acceptable(c.AcceptableCAs, time.Time{}); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// WithCRLs returns a state that differs from s in its CRLs and its sequence number.
+// remember notes since when each list of s is in force. was is what is known of the
+// states before it.
+func (s *State) remember(was map[*CRL]uint64) {
+	s.since = make(map[*CRL]uint64, len(s.config.CRLs))
+	for _, crl := range s.config.CRLs {
+		at, ok := was[crl]
+		if !ok {
+			at = s.config.Sequence
+		}
+		s.since[crl] = at
+	}
+	s.recent = slices.Clone(s.config.CRLs)
+	slices.SortStableFunc(s.recent, func(a, b *CRL) int { return cmp.Compare(s.since[b], s.since[a]) })
+}
+
+// WithCRLs returns a state that differs from s in its CRLs and its sequence number,
+// which is larger.
 func (s *State) WithCRLs(crls []*CRL, sequence uint64) *State {
 	next := *s
 	next.config.CRLs, next.config.Sequence = crls, sequence
 	next.crls, next.cache = indexCRLs(crls), newVerdicts()
+	next.remember(s.since)
 	return &next
 }
 

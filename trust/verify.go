@@ -40,6 +40,14 @@ type Verdict struct {
 	Unchecked  Reason    // with RevocationUnavailable: why there was no answer
 	Missing    []string  // with RevocationUnavailable: where the CRLs that are not at hand can be had
 	Until      time.Time // the earliest end of a certificate or CRL this verdict rests on
+
+	seen seen
+}
+
+// seen says against which lists a path was looked up: all that a state had.
+type seen struct {
+	lineage  *byte
+	sequence uint64
 }
 
 // Verify judges the certificates that a peer presented, its leaf first. It
@@ -67,6 +75,9 @@ func (s *State) Verify(presented []*x509.Certificate, r Request) (Verdict, error
 	}
 	if err := s.stapled(v.Chain, r); err != nil { // on each connection: a staple is never remembered
 		return Verdict{}, err
+	}
+	if r.Revocation != Off {
+		v.seen = seen{s.lineage, s.config.Sequence}
 	}
 	return v, nil
 }

@@ -23,7 +23,8 @@ const (
 
 // clockWatch is what the daemon knows of the wall clock.
 type clockWatch struct {
-	suspect atomic.Bool // for whoever must not wait
+	suspect atomic.Bool
+	largest atomic.Int64 // clock.max_step
 
 	mu    sync.Mutex
 	read  func() (clock.Reading, error)
@@ -61,12 +62,20 @@ func (d *Daemon) keepClock(ctx context.Context) {
 
 // lookAtClock compares the clocks once. Clocks that cannot be read say nothing new.
 func (d *Daemon) lookAtClock() {
-	largest := d.currentConfig().ClockMaxStep
+	largest := time.Duration(d.clock.largest.Load())
 	d.judgeClock(func(w *clock.Watch) {
 		if r, err := d.clock.read(); err == nil {
 			w.Look(r, largest)
 		}
 	})
+}
+
+// clockSuspect compares the clocks, and says whether the wall clock can be believed
+// for what is about to be done. What was true a second ago does not do: the step may
+// have been since. It waits for nobody.
+func (d *Daemon) clockSuspect() bool {
+	d.lookAtClock()
+	return d.clock.suspect.Load()
 }
 
 // confirmClock is the operator's word that the clock is right.

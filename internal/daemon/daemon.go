@@ -141,9 +141,10 @@ func newDaemon(o Options, c *config.Config, dir *state.Directory, hangups chan o
 	d.denied, d.recent, d.changed = newBudget(logLines, logWindow), newRecent(maxRecent), make(chan struct{}, 1)
 	d.auditRefusals, d.auditCuts = newBudget(auditAllLines, auditAllWindow), newBudget(auditAllLines, auditAllWindow)
 	d.clock = newClockWatch(o.Clock, d.store.last.newest)
+	d.clock.largest.Store(int64(c.ClockMaxStep))
 	d.log = newLog(o.Log, c, d.level)
 	d.audit.lost = d.metrics.lostEvents.Inc
-	d.keeper = rotate.New(rotate.Options{Store: d.store, CRLs: dir, Events: d.onRotate, ClockSuspect: d.clock.suspect.Load,
+	d.keeper = rotate.New(rotate.Options{Store: d.store, CRLs: dir, Events: d.onRotate, ClockSuspect: d.clockSuspect,
 		Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
 	d.manager = newManager(d)
 	return d

@@ -111,6 +111,7 @@ func (d *Daemon) commit(next *config.Config, prepared []preparedTunnel) error {
 	d.config, d.loaded, d.writers = next, time.Now(), writers
 	d.mu.Unlock()
 	d.level.Set(next.LogLevel)
+	d.clock.largest.Store(int64(next.ClockMaxStep))
 	d.gate.SetLimits(gateLimits(next.Limits))
 	d.commitTunnels(prepared)
 	d.wakeReview() // peers may be permitted no longer

@@ -31,7 +31,7 @@ func (d *Daemon) keepReviewing(ctx context.Context) {
 		case <-t.C:
 		case <-d.changed: // told once every slot has the new trust
 		}
-		undated := d.clock.suspect.Load()
+		undated := d.clockSuspect()
 		for _, t := range d.everyTunnel() {
 			t.tunnel.Review(undated)
 		}

@@ -87,7 +87,7 @@ func (c *Conn) cut(refusal *trust.VerifyError) bool {
 	c.mu.Lock()
 	opened := c.opened
 	c.mu.Unlock()
-	if opened {
+	if opened { // it may be told after the end of the connection, as that is others' to tell
 		c.tunnel.observer.cut(c, refusal)
 	}
 	return opened
@@ -138,7 +138,10 @@ func (c *Conn) register(h Handshake, epoch uint64) Handshake {
 	c.judged = true
 	t.mu.Unlock()
 	if set := t.settings.Load(); set != c.set || t.epoch.Load() != epoch {
-		if refusal := c.again(set, time.Now(), false); refusal != nil {
+		var let *trust.VerifyError // let in by an audit that is over
+		if h.Result == Audited && !set.Audit && errors.As(h.Err, &let) {
+			h = outcome(trust.Verdict{}, let, false)
+		} else if refusal := c.again(set, time.Now(), false); refusal != nil {
 			h = outcome(trust.Verdict{}, refusal, set.Audit)
 		}
 	}
