@@ -153,11 +153,14 @@ func (k *Keeper) fetchDue(ctx context.Context, now time.Time) (time.Time, bool) 
 			e.publishCRLs(k, now)
 		}
 		state := e.state.Load()
-		if state == nil || e.client.Load() == nil {
+		if state == nil {
 			continue
 		}
 		if now.Sub(e.collected) >= defaultRefresh || e.collected.After(now) {
 			e.collect(k, now)
+		}
+		if e.client.Load() == nil {
+			continue
 		}
 		if e.fetchAt.IsZero() || !now.Before(e.fetchAt) || e.fetchAt.Sub(now) > 2*e.refresh()+longestPause {
 			k.launch(ctx, e, state, now)
@@ -182,6 +185,10 @@ func (k *Keeper) launch(ctx context.Context, e *Environment, state *trust.State,
 	e.fetchAt = wall(now.Add(beatInterval))
 	for _, l := range e.lists {
 		switch {
+		case l.barred && l.told == "": // once: it is a mistake in the configuration
+			l.failures = 1
+			k.tellFetch(e, l, landing{result: CRLFailed, err: l.err})
+			e.untold = true
 		case l.flying || l.barred || l.origin == CRLOfCarrier:
 		case !l.due(now, e.refresh()):
 			if l.next.Before(e.fetchAt) {

@@ -111,7 +111,7 @@ func (l *crlList) bar(client *fetch.Client) {
 	if err := client.Permits(l.address); err != nil {
 		l.barred, l.err = true, err
 	} else if was {
-		l.err = nil
+		l.err, l.failures, l.told = nil, 0, ""
 	}
 }
 
@@ -212,11 +212,13 @@ func (e *Environment) collect(k *Keeper, now time.Time) {
 			}
 		}
 	}
+	dropped := false
 	for address, l := range e.lists {
 		switch {
-		case l.origin == CRLOfCarrier && e.superseded(l, now) && !k.suspect():
+		case l.origin == CRLOfCarrier && e.superseded(l):
 			delete(e.lists, address)
 			e.forgetKept(k, address)
+			dropped = true
 			continue
 		case named[address] || l.flying || l.origin == CRLOfCarrier:
 			continue
@@ -232,20 +234,26 @@ func (e *Environment) collect(k *Keeper, now time.Time) {
 			l.answered()
 			delete(e.lists, address)
 			e.forgetKept(k, address)
+			dropped = true
 		}
+	}
+	if dropped {
+		e.publishCRLs(k, now)
+		e.collected = now
 	}
 	e.tellLists()
 }
 
-// superseded reports whether a carried list has ended and a newer one of its
-// issuer and partition is in force.
-func (e *Environment) superseded(l *crlList, now time.Time) bool {
-	if l.crl == nil || !now.After(l.crl.NextUpdate().Add(e.config.Grace)) {
+// superseded reports whether a newer list of the issuer and partition of a carried
+// one is in force.
+func (e *Environment) superseded(l *crlList) bool {
+	if l.crl == nil {
 		return false
 	}
 	return slices.ContainsFunc(e.state.Load().CRLs(), func(other *trust.CRL) bool {
 		named := len(l.crl.Scope().RawNames) > 0 && sameList(other, l.crl)
-		unnamed := len(other.Scope().RawNames) == 0 && bytes.Equal(other.Issuer(), l.crl.Issuer()) && path.Base(other.Origin()) == path.Base(l.address)
+		unnamed := len(other.Scope().RawNames) == 0 && len(l.crl.Scope().RawNames) == 0 && bytes.Equal(other.Issuer(), l.crl.Issuer()) &&
+			path.Base(other.Origin()) == path.Base(l.address)
 		return (named || unnamed) && olderCRL(l.crl, other)
 	})
 }

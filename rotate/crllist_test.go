@@ -70,12 +70,14 @@ func TestDirectoryOfLists(t *testing.T) {
 	b.do(os.Mkdir(b.path("crls"), 0o755))
 	b.env.CRLs, b.env.Revocation = []string{b.path("crls")}, trust.Require
 	b.start()
-	b.until("an empty directory is refused", func() bool { r := b.environment().Status().Refusal; return r != nil && r.Pending })
-	if b.environment().Trust() != nil {
-		t.Fatal("an empty directory became an empty set of lists")
+	b.until("an empty directory is refused", func() bool { r := b.environment().Status().Refusal; return r != nil && r.Pending && r.CRLs })
+	if b.environment().Trust() == nil || b.pcs().Snapshot() == nil {
+		t.Fatal("an empty directory of lists keeps the trust, and our own identity, from serving")
 	}
 	b.write("crls/root.crl", b.root.CRL(t), 0o644)
-	b.until("there is trust", func() bool { return b.environment().Trust() != nil })
+	b.until("it is read", func() bool {
+		return len(b.environment().Trust().CRLs()) == 1 && b.environment().Status().Refusal == nil
+	})
 	b.write("crls/.hidden.crl", []byte("half a file"), 0o644)
 	b.write("crls/README", []byte("not a list"), 0o644)
 	b.put("crls/sub.pem", testpki.EncodeCRL(b.sub.CRL(t, testpki.Revoke(serial))), 0o644)
@@ -89,6 +91,16 @@ func TestDirectoryOfLists(t *testing.T) {
 	b.until("a file that is no list is refused", func() bool { return b.environment().Status().Refusal != nil })
 	if !revokes(b.environment().Trust(), serial) {
 		t.Error("the last state is gone")
+	}
+	other := big.NewInt(4712)
+	b.put("crls/sub.pem", testpki.EncodeCRL(b.sub.CRL(t, testpki.Revoke(other), testpki.ThisUpdate(time.Now()), testpki.Number(99))), 0o644)
+	b.until("a newer list beside it is taken all the same", func() bool { return revokes(b.environment().Trust(), other) })
+	if r := b.environment().Status().Refusal; r == nil || !r.CRLs {
+		t.Errorf("the bad file is no longer told: %v", r)
+	}
+	b.restart()
+	if !revokes(b.environment().Trust(), other) || b.pcs().Snapshot() == nil {
+		t.Error("after a restart the good lists, or the identity, are not in force")
 	}
 	b.do(os.Remove(b.path("crls/bad.crl")))
 	b.until("it stands again", func() bool { return b.environment().Status().Refusal == nil })
@@ -147,6 +159,26 @@ func TestCarriedLists(t *testing.T) {
 	}
 }
 
+// A carried list goes when a newer one of the same partition comes by file.
+func TestCarriedListIsSuperseded(t *testing.T) {
+	c := newCRLBench(t)
+	c.env.Fetch = CRLFetch{}
+	c.do(os.Mkdir(c.path("crls"), 0o755))
+	c.write("crls/root.crl", c.root.CRL(t), 0o644)
+	c.env.CRLs = []string{c.path("crls")}
+	e := c.begin()
+	now := time.Now()
+	bad := c.peer("/p1.crl")
+	if _, err := c.keeper.CarryCRL(c.context(), "test", "p1.crl", c.sub.CRL(t, testpki.ThisUpdate(now.Add(-time.Hour)), testpki.Number(1)), nil); err != nil {
+		t.Fatal(err)
+	}
+	c.do(c.judge(e, bad))
+	c.put("crls/p1.crl", c.sub.CRL(t, testpki.Revoke(bad.Cert.SerialNumber), testpki.Number(2)), 0o644)
+	c.until("the carried one is gone", func() bool { return len(c.environment().CRLs()) == 0 && len(c.environment().Trust().CRLs()) == 2 })
+	refusedFor(t, c.judge(e, bad), trust.Revoked)
+	c.until("and from the disk", func() bool { l, _ := c.kept.ListCRLs("test"); return len(l) == 0 })
+}
+
 func TestAddressOfOursThatMayNotBeAsked(t *testing.T) {
 	c := newCRLBench(t)
 	c.env.Fetch.Hosts = []string{"crl.example"}
@@ -156,6 +188,10 @@ func TestAddressOfOursThatMayNotBeAsked(t *testing.T) {
 		var f *fetch.Error
 		return ok && errors.As(l.Err, &f)
 	})
+	c.until("it is told, once for each address", func() bool { return c.count(EventCRLFetch) == 2 })
+	if e := c.of(EventCRLFetch)[0]; e.Result != CRLFailed || e.Reason != fetch.NotPermitted || e.Repeated {
+		t.Errorf("told as %+v", e)
+	}
 	if c.requests("/own.crl") != 0 {
 		t.Error("it was asked for")
 	}

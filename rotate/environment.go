@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -97,16 +98,19 @@ func (e *Environment) job(k *Keeper, o *order) job {
 			if unread != nil {
 				return nil, unread
 			}
-			if t.current != nil && !changed && m.digest == source {
+			if t.current != nil && !changed && m.digest == source && len(m.failed) == 0 {
 				return nil, nil
 			}
 			staged, refusal := t.stage(m, now)
-			if refusal != nil {
+			if staged == nil || refusal != nil && !changed && t.same(staged) {
 				return nil, refusal
+			}
+			if refusal != nil {
+				m.digest = [sha256.Size]byte{} // what is in force is not what the files hold
 			}
 			return func(k *Keeper, at time.Time) (bool, *Refusal) {
 				return e.publish(k, staged, &t.config, m.digest, o, at)
-			}, nil
+			}, refusal
 		},
 	}
 }
@@ -131,7 +135,17 @@ type stagedTrust struct {
 	loaded []keptList
 }
 
-// stage makes a trust state of what was read.
+// same reports whether staged is what is in force.
+func (t *trustLook) same(staged *stagedTrust) bool {
+	next := staged.state.CRLs()
+	return t.current != nil && t.current.Bundle().Digest() == staged.state.Bundle().Digest() && len(next) == len(t.files) &&
+		!slices.ContainsFunc(next, func(a *trust.CRL) bool {
+			return !slices.ContainsFunc(t.files, func(b *trust.CRL) bool { return a.Digest() == b.Digest() && a.Origin() == b.Origin() })
+		})
+}
+
+// stage makes a trust state of what was read. With a refusal beside it, that is of
+// lists which were not taken: those in force stay, and what else was read counts.
 func (t *trustLook) stage(m *material, now time.Time) (*stagedTrust, *Refusal) {
 	c := &t.config
 	var sources []trust.Source
@@ -153,10 +167,7 @@ func (t *trustLook) stage(m *material, now time.Time) (*stagedTrust, *Refusal) {
 	if r := guardTrust(c.Name, bundle, t.current, t.order.rulesFor(bundle), dated); r != nil {
 		return nil, r
 	}
-	crls, err := readCRLs(c, m, bundle)
-	if err != nil {
-		return nil, trustRefusal(err)
-	}
+	crls, unread := readCRLs(m, bundle)
 	out := &stagedTrust{}
 	if t.current != nil {
 		crls, out.kept = newerCRLs(crls, t.files)
@@ -177,13 +188,25 @@ func (t *trustLook) stage(m *material, now time.Time) (*stagedTrust, *Refusal) {
 		}
 		out.loaded = loadKept(t.store, c.Name, bundle, t.have)
 	}
+	if unread != nil {
+		r := trustRefusal(unread)
+		r.CRLs = true
+		return out, r
+	}
 	return out, nil
 }
 
-func readCRLs(c *EnvironmentConfig, m *material, bundle *trust.Bundle) ([]*trust.CRL, error) {
+// readCRLs returns the lists that were read, and what is wrong with the others.
+func readCRLs(m *material, bundle *trust.Bundle) ([]*trust.CRL, error) {
 	var out []*trust.CRL
 	var errs []error
+	for _, path := range slices.Sorted(maps.Keys(m.failed)) {
+		errs = append(errs, m.failed[path])
+	}
 	for _, path := range m.folded {
+		if m.failed[path] != nil {
+			continue
+		}
 		contents, err := pki.Parse(m.data[path], nil)
 		if err != nil {
 			errs = append(errs, pki.WithFile(err, path))
@@ -263,8 +286,12 @@ func olderCRL(n, c *trust.CRL) bool {
 }
 
 func trustRefusal(err error) *Refusal {
-	if errors.Is(err, pki.ErrIncoherent) {
+	var r *Refusal
+	switch {
+	case errors.Is(err, pki.ErrIncoherent):
 		return pending(reasonIncoherent, err)
+	case errors.As(err, &r): // of reading
+		return &Refusal{Reason: r.Reason, Pending: r.Pending, Err: err, Advice: r.Advice}
 	}
 	reason := string(trust.ReasonOf(err))
 	var be *trust.BundleError

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,13 +24,14 @@ const (
 // listSuffixes are those of the files in a directory that are read.
 var listSuffixes = []string{".crl", ".pem", ".der"}
 
-// files returns every file of the source, and those of them that folders stands for.
-func (j job) files() (all, folded []string, err error) {
+// files returns every file of the source, those of them that folders stands for, and
+// what of folders is not to be had, by its path.
+func (j job) files() (all, folded []string, failed map[string]error) {
 	if len(j.folders) == 0 {
 		return j.paths, nil, nil
 	}
-	folded, _, err = expand(j.folders)
-	return slices.Concat(j.paths, folded), folded, err
+	folded, _, failed = expand(j.folders)
+	return slices.Concat(j.paths, folded), folded, failed
 }
 
 // places returns what the source depends on, as far as it is to be found.
@@ -43,38 +45,70 @@ func (j job) places() []place {
 	return slices.Concat(places, more, links)
 }
 
-// read reads the whole source; while files come or go in a directory, again.
+// read reads the whole source; while files come or go in a directory, again. What of
+// folders cannot be read is in material.failed, and keeps nothing else from being
+// read: a list that is missing must not keep others, or trust, from counting.
 func (j job) read() (*material, error) {
 	for range readRetries {
-		all, folded, err := j.files()
-		if err != nil {
-			return nil, err
-		}
+		all, folded, failed := j.files()
 		m, err := readAll(all, j.limit)
+		if err != nil && len(folded) > 0 {
+			m, err = j.readApart(folded, &failed)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if again, _, err := j.files(); err == nil && slices.Equal(again, all) {
-			m.folded = folded
-			return m, nil
+		if again, _, _ := j.files(); !slices.Equal(again, all) {
+			continue
 		}
+		if m.folded, m.failed = folded, failed; len(failed) > 0 {
+			m.stat = "" // to be read again, and not only looked at
+		}
+		return m, nil
 	}
 	return nil, pending(reasonIncoherent, errors.New("read source: files come and go while its directory is read"))
+}
+
+// readApart reads each file of folders by itself.
+func (j job) readApart(folded []string, failed *map[string]error) (*material, error) {
+	m, err := readAll(j.paths, j.limit)
+	if err != nil {
+		return nil, err
+	}
+	if *failed == nil {
+		*failed = map[string]error{}
+	}
+	h := sha256.New()
+	h.Write(m.digest[:])
+	for _, path := range folded {
+		one, err := readAll([]string{path}, j.limit)
+		if err != nil {
+			(*failed)[path] = err
+			continue
+		}
+		h.Write(one.digest[:])
+		m.data[path], m.mode[path] = one.data[path], one.mode[path]
+	}
+	h.Sum(m.digest[:0])
+	return m, nil
 }
 
 // expand replaces the directories among folders by the files in them. places are
 // what makes the outcome another one. An empty or unreadable directory is an error,
 // never an empty set of lists.
-func expand(folders []string) (files []string, places []place, err error) {
+func expand(folders []string) (files []string, places []place, failed map[string]error) {
+	failed = map[string]error{}
 	for _, path := range folders {
 		at, ps, err := resolve(path)
 		places = append(places, ps...)
 		if err != nil {
-			return nil, places, unreadable(err)
+			failed[path] = unreadable(err)
+			continue
 		}
 		info, err := os.Stat(at)
 		if err != nil {
-			return nil, places, unreadable(err)
+			failed[path] = unreadable(err)
+			continue
 		}
 		if !info.IsDir() {
 			files = append(files, path)
@@ -83,12 +117,12 @@ func expand(folders []string) (files []string, places []place, err error) {
 		places = append(places, place{at, anyName})
 		found, err := filesIn(path, at)
 		if err != nil {
-			return nil, places, err
+			failed[path] = err
 		}
 		files = append(files, found...)
 	}
 	slices.Sort(files)
-	return slices.Compact(files), places, nil
+	return slices.Compact(files), places, failed
 }
 
 // filesIn returns the files with CRLs in the directory that path leads to.

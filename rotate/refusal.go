@@ -49,6 +49,7 @@ const (
 type Refusal struct {
 	Reason  string // one word; also the metric label
 	Rule    string // the guard rule that, allowed, would let this candidate through; or ""
+	CRLs    bool   // an environment: only lists of its files were not taken; its trust is in force
 	Pending bool   // it may become whole by itself: a file is missing or half written
 	Advice  string
 	Err     error

@@ -26,7 +26,8 @@ type place struct{ dir, name string }
 // material is the content of all files of a source, read as one.
 type material struct {
 	data   map[string][]byte
-	folded []string // of the files, those that job.folders stands for
+	folded []string         // of the files, those that job.folders stands for
+	failed map[string]error // of job.folders, what could not be read
 	mode   map[string]fs.FileMode
 	digest [sha256.Size]byte
 	stat   string // what lstat said of each file; equal stats let the poll skip reading

@@ -107,7 +107,7 @@ type result struct {
 func (l look) run(u *unit, w *watcher, now time.Time) result {
 	res := result{unit: u}
 	if !l.full && l.stat != "" && now.Sub(l.read) < fullRead {
-		if paths, _, err := l.job.files(); err == nil && unmoved(paths, l.stat) {
+		if paths, _, failed := l.job.files(); len(failed) == 0 && unmoved(paths, l.stat) {
 			res.unchanged = true
 			return res
 		}

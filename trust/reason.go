@@ -96,10 +96,10 @@ var advice = map[Reason]string{
 	WrongPurpose:      "the peer needs a certificate with the right extended key usage",
 	NameMismatch:      "if this peer is the right one, write its name into peers",
 	NotListed:         "if this peer may connect, add its name to the tunnel's peers",
-	NoCRLAddress:      "name the issuer's CRL in crl.files, or set revocation: prefer",
-	CRLUnavailable:    "put the CRL into crl.files, or set revocation: prefer until it can be had",
+	NoCRLAddress:      "name the issuer's CRL in crl.files, or carry it here: spinecert trust crl FILE",
+	CRLUnavailable:    "spinecert trust crl says why the list could not be had; carry a current one here with spinecert trust crl FILE, or put it into crl.files",
 	CRLInvalid:        "get the CRL again from its issuer",
-	CRLStale:          "replace the CRL file with a current one",
+	CRLStale:          "spinecert trust crl says why there is no newer one; carry a current list here with spinecert trust crl FILE, or put it into crl.files",
 	Revoked:           "the issuer withdrew this certificate; the peer needs a new one",
 }
 

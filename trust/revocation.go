@@ -183,15 +183,33 @@ func (s *State) covers(crl *CRL, c *x509.Certificate, points []DistributionPoint
 	if s.config.Profile == Private || len(points) == 0 {
 		return true
 	}
-	fetched := strings.Contains(crl.Origin(), "://")
 	for _, p := range points {
 		for _, address := range p.URIs {
-			if p.alone() && (address == crl.Origin() || !fetched && path.Base(address) == path.Base(crl.Origin())) {
+			if p.alone() && cameFor(crl, address) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// cameFor reports whether a list without a name came from an address, or was carried
+// here under the name that the address ends in.
+func cameFor(crl *CRL, address string) bool {
+	fetched := strings.Contains(crl.Origin(), "://")
+	return address == crl.Origin() || !fetched && path.Base(address) == path.Base(crl.Origin())
+}
+
+// CoversAddress reports whether a CRL of s, wherever it came from, stands for an
+// address that certificates name. It says nothing of its age.
+func (s *State) CoversAddress(address string) bool {
+	return slices.ContainsFunc(s.config.CRLs, func(crl *CRL) bool {
+		scope := crl.Scope()
+		if len(scope.RawNames) > 0 {
+			return slices.Contains(scope.Names, address)
+		}
+		return cameFor(crl, address)
+	})
 }
 
 // alone reports whether the CRL of p answers for every reason, and is of the

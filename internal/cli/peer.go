@@ -28,7 +28,8 @@ type peerSeen struct {
 	version       uint16
 	suite         uint16
 	chain         []*x509.Certificate
-	asked         bool // for a certificate; by then it has proved its own key
+	staple        []byte // the OCSP response it stapled, if any
+	asked         bool   // for a certificate; by then it has proved its own key
 	acceptableCAs []string
 	refused       error // of us, after it had shown its chain
 }
@@ -98,7 +99,7 @@ func (s *peerSeen) config(serverName string, identity *pki.Identity) *tls.Config
 		MaxVersion:         tls.VersionTLS13,
 		ServerName:         serverName,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			s.version, s.suite, s.chain = cs.Version, cs.CipherSuite, cs.PeerCertificates
+			s.version, s.suite, s.chain, s.staple = cs.Version, cs.CipherSuite, cs.PeerCertificates, cs.OCSPResponse
 			return nil
 		},
 		// Called after the peer has proved its key, in both versions: after the

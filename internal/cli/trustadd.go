@@ -243,6 +243,6 @@ func (r *trustAddResult) show(p *page) {
 	if !r.Daemon {
 		p.line("%s", offlineNote)
 	}
-	p.line("Next: name the CRLs of the new CAs in crl.files of the environment, unless its revocation is off, and run: spinecert reload")
+	p.line("Next: the CRLs of the new CAs are fetched by themselves. Where CRLs are files, name those in crl.files of the environment, and run: spinecert reload")
 	p.line("Then the certificates of the slots may move to the new CAs. Until all have moved, leave the old CAs where they are.")
 }

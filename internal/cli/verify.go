@@ -47,8 +47,10 @@ func newVerifyCmd(a *app) *cobra.Command {
 		Short: "Judge a certificate chain, from a file or from a peer",
 		Long: "Judges a chain as the daemon judges its peers, with the trust files of --trust or of an environment of the configuration.\n" +
 			"With --trust no configuration is read: a CN counts as a name where there is no SAN, and revocation is off unless --crl is given.\n" +
-			"A CRL that is missing is fetched from crl.hosts of the environment (with --trust: crl.nhs.uk), but not with --at.\n" +
-			"A HOST:PORT is judged also when it then refuses to talk to us, as it may for want of a client certificate.\n" +
+			"The CRLs of an environment are those of its files and those that the daemon has kept. One that is still missing is fetched from\n" +
+			"crl.hosts of the environment (with --trust: crl.nhs.uk), but not with --at.\n" +
+			"A HOST:PORT is judged also when it then refuses to talk to us, as it may for want of a client certificate. Where a stapled OCSP\n" +
+			"response is demanded it is judged as well; a file has none.\n" +
 			"Exit status 3: refused. 1: the peer, a trust file or a CRL could not be examined.",
 		Example: "  spinecert verify --trust live-bundle.pem --name proxy.national.ncrs.nhs.uk chain.pem\n" +
 			"  spinecert verify --trust int-bundle.pem --cert pcs.crt --key pcs.key proxy.int.spine2.ncrs.nhs.uk:443",
@@ -102,9 +104,7 @@ func runVerify(ctx context.Context, o *verifyOptions) (*verifyResult, error) {
 		return nil, err
 	}
 	result := newVerifyResult(base, v)
-	if base.note != "" {
-		result.Notes = append(result.Notes, base.note)
-	}
+	state = base.withKept(state, v, result)
 	chain, err := o.chain(ctx, v, base, result)
 	if err != nil {
 		return result, result.refuse(nil, err, o)
@@ -115,6 +115,9 @@ func runVerify(ctx context.Context, o *verifyOptions) (*verifyResult, error) {
 		state, told = base.fetchCRLs(ctx, state, missing, result)
 		verdict, err = state.Verify(chain, v.request)
 		err = stillMissing(result, verdict, err, told)
+	}
+	if v.host == "" {
+		verdict, err = v.withoutStaple(state, chain, verdict, err, result)
 	}
 	if err != nil {
 		return result, result.refuse(chain, err, o)
@@ -139,6 +142,7 @@ func (o *verifyOptions) chain(ctx context.Context, v *verification, base *judgem
 	if err != nil {
 		return nil, err
 	}
+	v.request.Staple = seen.staple
 	return seen.chain, nil
 }
 

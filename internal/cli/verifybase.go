@@ -22,7 +22,7 @@ type judgementBase struct {
 	revocation  trust.Mode
 	nameFromCN  bool
 	grace       time.Duration
-	note        string
+	notes       []string
 	added       []trust.Source // with trust add
 	strength    config.Environment
 	lists       listServers
@@ -56,14 +56,14 @@ func (o *verifyOptions) base() (*judgementBase, error) {
 		return nil, usagef("see environments in "+c.File, "--environment %q: not in the configuration", name)
 	}
 	added, err := addedTrust(c.State.Directory, name)
-	note := ""
+	var notes []string
 	if errors.Is(err, fs.ErrPermission) {
-		note = "CAs that were added with trust add could not be read: run as root, or as the user of the daemon"
+		notes = append(notes, "CAs that were added with trust add could not be read: run as root, or as the user of the daemon")
 	} else if err != nil {
 		return nil, err
 	}
 	return &judgementBase{
-		config: c, environment: name, note: note, profile: trust.Profile(e.Profile), trust: e.Trust, added: added, crls: slices.Concat(e.CRL.Files, o.crls),
+		config: c, environment: name, notes: notes, profile: trust.Profile(e.Profile), trust: e.Trust, added: added, crls: slices.Concat(e.CRL.Files, o.crls),
 		revocation: trust.Mode(e.Revocation), nameFromCN: e.NameFromCN, grace: e.CRL.Grace,
 		strength: e, lists: listServers{hosts: e.CRL.Hosts, proxy: e.CRL.Proxy, maxSize: e.CRL.MaxSize, timeout: e.CRL.Timeout},
 	}, nil
@@ -127,6 +127,7 @@ func (b *judgementBase) state(o *verifyOptions) (*trust.State, error) {
 		Environment: b.environment, Profile: b.profile, Bundle: bundle, CRLs: crls, NameFromCN: b.nameFromCN,
 		Revocation: b.revocation, Grace: b.grace,
 		MinRSABits: b.strength.MinRSABits, MinECBits: b.strength.MinECBits, SignatureAlgorithms: b.strength.SignatureAlgorithms,
+		RequireStaple: b.strength.RequireStaple,
 	})
 	if err != nil {
 		return nil, failed(codeFailed, err)

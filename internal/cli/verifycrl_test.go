@@ -22,6 +22,8 @@ type listWorld struct {
 	server  *httptest.Server
 	asked   atomic.Int64
 	answer  atomic.Pointer[http.HandlerFunc]
+
+	rootList, subList, otherPartition []byte
 }
 
 // newListWorld serves the lists of a root and a subCA; answer may take their place.
@@ -43,6 +45,8 @@ func newListWorld(t *testing.T, hosts string) *listWorld {
 	sub := root.SubCA(t, testpki.Name("Fetch Authentication"), testpki.CDP(w.server.URL+"/root.crl"))
 	good, bad := sub.Issue(t, testpki.DNS("good.nhs.uk"), testpki.CDP(w.server.URL+"/sub.crl")), sub.Issue(t, testpki.DNS("bad.nhs.uk"), testpki.CDP(w.server.URL+"/sub.crl"))
 	lists["/root.crl"], lists["/sub.crl"] = root.CRL(t), sub.CRL(t, testpki.Revoke(bad.Cert.SerialNumber))
+	w.rootList, w.subList = lists["/root.crl"], lists["/sub.crl"]
+	w.otherPartition = sub.CRL(t, testpki.IDP(w.server.URL+"/other.crl"), testpki.Revoke(good.Cert.SerialNumber))
 	put := func(name string, data []byte) string {
 		testpki.WriteFile(t, filepath.Join(dir, name), data, 0o600)
 		return filepath.Join(dir, name)

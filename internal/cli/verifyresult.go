@@ -123,6 +123,8 @@ func (r *verifyResult) hint(v *trust.VerifyError, o *verifyOptions) string {
 		return "certificates name hosts, not addresses: say which one with --name"
 	case (reason == trust.NameMismatch || reason == trust.NotListed) && onFlags:
 		return "if this is the right peer, expect its name: --name " + quoted(firstName(r.Name.Value))
+	case reason == trust.CRLUnavailable && len(v.Addresses) == 0 && v.Advice != "": // it is no list that is missing, but a staple
+		return v.Advice
 	case (reason == trust.CRLUnavailable || reason == trust.NoCRLAddress) && onFlags:
 		return "add the CRL of the issuer with --crl, in a file that is named as its address ends; or accept without: --revocation prefer"
 	case (reason == trust.CRLUnavailable || reason == trust.CRLStale) && r.fetchHint != "":

@@ -29,8 +29,9 @@ type Endpoint interface {
 	// error ends the connection.
 	Accepted(ctx context.Context, cs tls.ConnectionState) (trust.Verdict, error)
 	// Review judges the peer of an open connection again. v is its last verdict; the
-	// one that is returned takes its place. A *trust.VerifyError ends the connection,
-	// any other error does not. With undated, no date counts.
+	// one that is returned takes its place. A *trust.VerifyError ends the connection.
+	// Any other error ends it only if the settings had another Endpoint when the peer
+	// was last judged. With undated, no date counts.
 	Review(chain []*x509.Certificate, v trust.Verdict, now time.Time, undated bool) (trust.Verdict, error)
 }
 

@@ -44,8 +44,11 @@ type Conn struct {
 	moved   int64
 	movedAt time.Time
 
+	telling sync.Mutex // held while a cut is made and told, and while the end is told
+
 	mu      sync.Mutex
 	verdict trust.Verdict  // the last one
+	by      Endpoint       // the last that could judge the peer
 	told    []trust.Reason // why it would have been refused or cut, see Config.Audit
 	opened  bool           // let in: its end is reported
 	streams [2]stream      // what stop closes
@@ -212,7 +215,7 @@ func (c *Conn) judge(s stream) bool {
 	cancel()
 	h := outcome(verdict, err, c.set.Audit)
 	if h.passed() {
-		c.verdict, c.chain = h.Verdict, state.PeerCertificates
+		c.verdict, c.by, c.chain = h.Verdict, c.set.Endpoint, state.PeerCertificates
 		h = c.register(h, epoch)
 	}
 	h.Resumed = state.DidResume

@@ -86,8 +86,10 @@ func (c *Conn) finish() {
 	c.settle()
 	t := c.tunnel
 	if opened {
+		c.telling.Lock() // a Review that has cut it says so first
 		t.observer.closed(c, Closed{Cause: cause, Remote: c.remote, Err: err,
 			Received: c.received.Load(), Sent: c.sent.Load(), Duration: time.Since(c.accepted)})
+		c.telling.Unlock()
 	}
 	t.gate.leave()
 	t.mu.Lock()

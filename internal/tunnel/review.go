@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"crypto/x509"
 	"errors"
 	"runtime"
 	"slices"
@@ -81,37 +82,56 @@ func (c *Conn) review(set *settings, now time.Time, undated bool) bool {
 // cut ends the connection for a refusal. It returns false if it had ended, or was
 // not let in yet: register then finds the cause, and the handshake is what is refused.
 func (c *Conn) cut(refusal *trust.VerifyError) bool {
+	c.telling.Lock() // before others can see the cause, and tell the end
+	defer c.telling.Unlock()
 	if !c.stop(string(refusal.Reason), refusal) {
 		return false
 	}
 	c.mu.Lock()
 	opened := c.opened
 	c.mu.Unlock()
-	if opened { // it may be told after the end of the connection, as that is others' to tell
+	if opened {
 		c.tunnel.observer.cut(c, refusal)
 	}
 	return opened
 }
 
-// again asks the Endpoint of set about the peer, and keeps the verdict.
+// again asks the Endpoint of set about the peer, and keeps the verdict. One that
+// cannot judge for the moment, as its slot serves nothing, refuses nobody that it has
+// judged before. Whom another Endpoint let in, which is in force no longer, it refuses:
+// nobody would ever find that he is permitted no longer.
 func (c *Conn) again(set *settings, now time.Time, undated bool) *trust.VerifyError {
 	if set.Audit && len(c.chain) == 0 {
 		return nil // said when it connected; there is nothing to judge
 	}
 	c.mu.Lock()
-	ended, last := c.cause != "", c.verdict
+	ended, last, by := c.cause != "", c.verdict, c.by
 	c.mu.Unlock()
 	if ended {
 		return nil
 	}
 	v, err := set.Endpoint.Review(c.chain, last, now, undated)
 	if err != nil {
-		return refusalOf(err) // what is no refusal, such as a slot that serves nothing, cuts nobody
+		if refusal := refusalOf(err); refusal != nil || by == set.Endpoint {
+			return refusal
+		}
+		return unjudged(c.chain, err)
 	}
 	c.mu.Lock()
-	c.verdict = v
+	c.verdict, c.by = v, set.Endpoint
 	c.mu.Unlock()
 	return nil
+}
+
+// unjudged refuses a peer that nobody can judge.
+func unjudged(chain []*x509.Certificate, err error) *trust.VerifyError {
+	e := &trust.VerifyError{Reason: trust.UnknownIssuer, Err: err,
+		Detail: "nobody can judge the peer by the configuration in force: " + err.Error(),
+		Advice: "see what the slot of the tunnel and its environment lack: spinecert status"}
+	if len(chain) > 0 {
+		e.Certificate = chain[0]
+	}
+	return e
 }
 
 // tell notes why the connection would have been refused. It returns false if that

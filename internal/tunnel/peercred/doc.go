@@ -12,5 +12,7 @@
 //
 // Everything that is not a plain answer is an *Error: a caller that must know who
 // connects refuses on it. A socket that its process has closed is one of these
-// cases: it belongs to nobody any more, and the kernel would say root.
+// cases: it belongs to nobody any more, and the kernel would say root. Another is
+// user 65534 (nobody) within a user namespace, as which the kernel shows every user
+// that the namespace does not have.
 package peercred

@@ -22,14 +22,18 @@ import (
 // clientEnv makes this program a client of the address that it holds.
 const clientEnv = "SPINECERT_TEST_PEERCRED"
 
-// nobody is a user that is not the one of the test, where that is root.
-const nobody = 65534
+// nobody is a user that is not the one of the test, where that is root. It is not
+// 65534: the test may run in a user namespace.
+const nobody = 65533
 
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	if way := os.Getenv(clientEnv); way != "" {
 		os.Exit(client(way))
+	}
+	if os.Getenv(serverEnv) != "" {
+		os.Exit(server())
 	}
 	os.Exit(m.Run())
 }

@@ -25,6 +25,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // Hint returns the next action for the operator; it may be empty.
 func (e *Error) Hint() string {
 	switch {
+	case errors.Is(e.Err, errUnmapped):
+		return "run the daemon outside of the user namespace, or let local services use a unix socket"
 	case errors.Is(e.Err, unix.EAFNOSUPPORT), errors.Is(e.Err, unix.EPERM), errors.Is(e.Err, unix.EACCES):
 		return "add AF_NETLINK to RestrictAddressFamilies= of the unit, or let local services use a unix socket"
 	case errors.Is(e.Err, unix.ENOENT):
@@ -40,6 +42,9 @@ func User(c *net.TCPConn) (uint32, error) {
 	uid, err := ask(client, server)
 	if err == nil {
 		err = holds(c)
+	}
+	if err == nil {
+		err = mapped(uid, procUIDMap, procOverflow)
 	}
 	if err != nil {
 		return 0, &Error{Client: client, Err: err}
