@@ -223,22 +223,22 @@ func (k *Keeper) fly(ctx context.Context, e *Environment, l *crlList, state *tru
 	if l.crl != nil && !l.unsaved && state.Bundle().Names(l.crl.IssuerCertificate()) && !time.Now().After(l.crl.NextUpdate()) {
 		f.known = fetch.Known{ETag: l.kept.ETag, LastModified: l.kept.LastModified}
 	}
-	go func() {
+	k.air.Go(func() {
 		r := f.run(ctx)
-		var save func()
+		var save func(context.Context)
 		err := k.call(ctx, func() { save = k.land(e, l, r, time.Now()) })
 		if err == nil && save != nil {
-			save()
+			save(ctx)
 		}
 		if r.spool != nil {
 			_ = r.spool.Close()
 		}
-	}()
+	})
 }
 
 // land puts what came of a flight in force, and returns what is left to be done for
 // the disk, which the run loop does not wait for.
-func (k *Keeper) land(e *Environment, l *crlList, r landing, now time.Time) (save func()) {
+func (k *Keeper) land(e *Environment, l *crlList, r landing, now time.Time) (save func(context.Context)) {
 	k.flights--
 	for _, other := range k.environments {
 		other.fetchAt = time.Time{} // there is room for a flight
@@ -284,7 +284,7 @@ func (k *Keeper) land(e *Environment, l *crlList, r landing, now time.Time) (sav
 		spool = nil
 	}
 	l.saving, l.unsaved = true, false
-	return func() { k.saveList(e, l, kept, spool) }
+	return func(ctx context.Context) { k.saveList(ctx, e, l, kept, spool) }
 }
 
 // publishPause is between two states that differ in lists nobody waits for: a start

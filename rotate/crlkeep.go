@@ -111,12 +111,12 @@ func (e *Environment) takeKept(lists []keptList, bundle *trust.Bundle, now time.
 
 // saveList keeps a list on disk. It may take as long as the disk takes. What the disk
 // does not take is asked for again in full, until it does.
-func (k *Keeper) saveList(e *Environment, l *crlList, kept KeptCRL, spool *os.File) {
+func (k *Keeper) saveList(ctx context.Context, e *Environment, l *crlList, kept KeptCRL, spool *os.File) {
 	e.keeping.Lock()
 	err := k.options.CRLs.KeepCRL(e.name, kept, spool)
 	e.keeping.Unlock()
 	// An error of call says that Run ends: there is nobody to tell.
-	_ = k.call(context.Background(), func() {
+	_ = k.call(ctx, func() {
 		l.saving = false
 		if err != nil {
 			l.unsaved = true

@@ -72,6 +72,7 @@ type Keeper struct {
 	blind        map[*unit]bool
 	watchTold    map[string]bool // causes for which something is blind
 	flights      int             // lists that are being fetched
+	air          sync.WaitGroup  // of flights, and of keeping what they brought
 }
 
 // index is what readers see of a plan.
@@ -116,6 +117,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	workers, stop := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	defer group.Wait()
+	defer k.air.Wait() // what was fetched is kept, or not at all, before the store goes away
 	defer stop()
 	group.Go(func() {
 		k.watcher.run(workers, func(err error) {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"syscall"
 )
 
@@ -121,8 +122,10 @@ func (e *Unreachable) Hint() string {
 		return "is spinecertd running? systemctl status spinecertd; name another socket with --socket"
 	case errors.Is(e.Err, context.DeadlineExceeded):
 		return "the daemon is there but did not answer in time; see its log, or raise --timeout"
+	case errors.Is(e.Err, context.Canceled):
+		return ""
 	}
-	return ""
+	return "the daemon hung up: it ends, or too many connections to its socket are open; see who keeps them (ss -xp), or run it as root"
 }
 
 // unreachable takes the URL out of the error, which says nothing here.
@@ -130,9 +133,13 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
+	var ue *url.Error
 	var oe *net.OpError
-	if errors.As(err, &oe) {
+	switch {
+	case errors.As(err, &oe):
 		err = oe.Err
+	case errors.As(err, &ue):
+		err = ue.Err
 	}
 	return &Unreachable{Socket: c.socket, Err: err}
 }

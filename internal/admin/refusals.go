@@ -36,6 +36,6 @@ func refusalRoutes(mux *http.ServeMux, b Backend) {
 		return
 	}
 	mux.HandleFunc("GET /v1/refusals", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, b.Refusals(r.Context()), nil)
+		answerList(w, b.Refusals(r.Context()))
 	})
 }

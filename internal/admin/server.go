@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -17,10 +18,15 @@ import (
 // maxRequest bounds the body of a request.
 const maxRequest = 1 << 20
 
-// writeTimeout is for the slowest request, a reload that waits for files that do
-// not answer, and its answer: whoever may only read must not collect descriptors
-// of the daemon by not reading.
-const writeTimeout = 3 * time.Minute
+const (
+	// writeTimeout is for the slowest request, a reload that waits for files that do
+	// not answer, and its answer.
+	writeTimeout = 3 * time.Minute
+	// answerTimeout is for an answer alone, from its first byte on: whoever may only
+	// read must not collect memory and descriptors of the daemon by not reading.
+	answerTimeout = 10 * time.Second
+	readTimeout   = 10 * time.Second
+)
 
 // Caller is who is on the other side of the socket, told by the kernel.
 type Caller struct {
@@ -51,9 +57,18 @@ type Backend struct {
 
 type callerKey struct{}
 
+// CallerOf returns who is calling, from the context of a request.
+func CallerOf(ctx context.Context) (Caller, bool) {
+	c, ok := ctx.Value(callerKey{}).(Caller)
+	return c, ok
+}
+
 // NewServer returns the server of the API. Serve it on a unix socket listener:
-// a connection whose peer the kernel does not name is refused.
-func NewServer(b Backend) *http.Server {
+// a connection whose peer the kernel does not name is refused, and so is one too
+// many. Its ConnContext and ConnState must stay.
+func NewServer(b Backend) *http.Server { return newServer(b, answerTimeout) }
+
+func newServer(b Backend, answerIn time.Duration) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, b.Status(r.Context()), nil)
@@ -69,14 +84,23 @@ func NewServer(b Backend) *http.Server {
 	doctorRoute(mux, b)
 	refusalRoutes(mux, b)
 	mux.HandleFunc("/", notSupported)
+	open := newConnections(b.Writers)
 	return &http.Server{
-		Handler:           identified(mux),
+		Handler:           identified(mux, answerIn),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
+		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		MaxHeaderBytes:    16 << 10,
+		ConnState:         open.changed,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			caller, err := peer(c)
+			if err != nil {
+				caller.UID = -1 // nobody's: told that it is refused
+			}
+			if !open.enter(c, caller.UID) {
+				_ = c.Close() // the server finds it ended; an answer would need another goroutine
+				return ctx
+			}
 			if err != nil {
 				return ctx
 			}
@@ -85,15 +109,31 @@ func NewServer(b Backend) *http.Server {
 	}
 }
 
-func identified(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := r.Context().Value(callerKey{}).(Caller); !ok {
+func identified(next http.Handler, answerIn time.Duration) http.Handler {
+	return http.HandlerFunc(func(inner http.ResponseWriter, r *http.Request) {
+		w := &timed{inner, answerIn}
+		if _, ok := CallerOf(r.Context()); !ok {
 			answer(w, nil, &Error{Code: CodeForbidden, Message: "the kernel does not say who is calling"})
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+// timed gives an answer a time of its own when it begins.
+type timed struct {
+	http.ResponseWriter
+	within time.Duration
+}
+
+// WriteHeader sends the status.
+func (t *timed) WriteHeader(status int) {
+	_ = http.NewResponseController(t.ResponseWriter).SetWriteDeadline(time.Now().Add(t.within)) // fails on a closed connection only
+	t.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (t *timed) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
 func notSupported(w http.ResponseWriter, r *http.Request) {
 	answer(w, nil, &Error{Code: CodeUsage, Message: fmt.Sprintf("%s %q: not supported by this version", r.Method, r.URL.Path)})
@@ -124,7 +164,7 @@ func changeUpTo[T any](b Backend, action string, limit int64, do func(context.Co
 
 // permitted returns who asks to change something, if that one may.
 func permitted(b Backend, r *http.Request, action string) (Caller, error) {
-	caller, _ := r.Context().Value(callerKey{}).(Caller)
+	caller, _ := CallerOf(r.Context())
 	if slices.Contains(b.Writers(), caller.UID) {
 		return caller, nil
 	}
@@ -163,6 +203,31 @@ func answer(w http.ResponseWriter, result any, err error) {
 	}
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(r) // the caller went away: nobody is left to tell
+}
+
+// answerList answers with a list, and has one of its elements as JSON at a time:
+// many may ask for a long one, and none may read it.
+func answerList[T any](w http.ResponseWriter, list []T) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	before := `{"result":[`
+	for _, element := range list {
+		data, err := json.Marshal(element)
+		if err != nil {
+			return // what is sent is no JSON, which the client says
+		}
+		if _, err := io.WriteString(w, before); err != nil {
+			return
+		}
+		if _, err := w.Write(data); err != nil {
+			return // the caller went away, or does not read
+		}
+		before = ","
+	}
+	if len(list) == 0 {
+		_, _ = io.WriteString(w, before)
+	}
+	_, _ = io.WriteString(w, "]}\n")
 }
 
 // peer asks the kernel who opened the connection.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // MaxCRL bounds the bytes of a list that is carried here.
@@ -76,6 +77,12 @@ func carryRoute(mux *http.ServeMux, b Backend) {
 			defer func() { <-busy }()
 		case <-r.Context().Done():
 			return
+		}
+		// The time that it waited is not its own.
+		if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
+			now, own := time.Now(), http.NewResponseController(w)
+			_ = own.SetReadDeadline(now.Add(s.ReadTimeout)) // they fail on a closed connection only
+			_ = own.SetWriteDeadline(now.Add(s.WriteTimeout))
 		}
 		data, err := readCRL(w, r)
 		if err != nil {

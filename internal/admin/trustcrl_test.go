@@ -1,12 +1,15 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // carrier takes lists and says what came.
@@ -60,5 +63,49 @@ func TestCarryCRL(t *testing.T) {
 	b.Trust.Carry = nil
 	if _, err := serve(t, b).CarryCRL(ctx, CarryRequest{}); code(err) != CodeUsage || !strings.Contains(err.Error(), "not supported") {
 		t.Errorf("without a backend: %v", err)
+	}
+}
+
+// TestCarryWaits: the time that a list waits for another one is not counted as if its
+// sender were slow.
+func TestCarryWaits(t *testing.T) {
+	first, free := make(chan struct{}), make(chan struct{})
+	b := Backend{Writers: func() []int { return []int{os.Getuid()} }, Trust: &TrustBackend{
+		Carry: func(_ context.Context, _ Caller, r CarryRequest) (CarriedCRL, error) {
+			if r.Name == "first" {
+				close(first)
+				<-free
+			}
+			return CarriedCRL{CRL: CRL{Entries: len(r.Data)}}, nil
+		},
+	}}
+	s := NewServer(b)
+	s.ReadTimeout = 200 * time.Millisecond
+	path, _ := ends(t, s)
+	done := make(chan error, 1)
+	go func() {
+		_, err := NewClient(path).CarryCRL(context.Background(), CarryRequest{Name: "first", Data: []byte("a")})
+		done <- err
+	}()
+	wait(t, "the first list is there", first)
+	c := dial(t, path)
+	if _, err := io.WriteString(c, "POST /v1/trust/crl?name=second HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * s.ReadTimeout) // the deadline that is not to count
+	close(free)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	in := bufio.NewReader(c)
+	if line, err := in.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if _, err := io.WriteString(c, "b"); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(in)
+	if err != nil || !strings.Contains(string(rest), `"entries":1`) {
+		t.Errorf("%q, %v", rest, err)
 	}
 }

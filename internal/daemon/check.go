@@ -35,6 +35,9 @@ func Check(ctx context.Context, o Options) (report string, ready bool, err error
 		return "", false, err
 	}
 	report, ready = describe(keeper)
+	for _, w := range c.Warnings() {
+		report = "warning: " + w.Error() + "\n" + report
+	}
 	return report, ready, nil
 }
 

@@ -51,7 +51,7 @@ func staleLists(e *rotate.Environment, state *trust.State, mode trust.Mode, now 
 		}
 	}
 	for i := range lists {
-		if s, ok := missingCRL(&lists[i], mode); ok {
+		if s, ok := missingCRL(&lists[i], mode); ok && !state.CoversAddress(lists[i].Address) {
 			out = append(out, s)
 		}
 	}

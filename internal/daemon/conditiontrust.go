@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -61,6 +62,13 @@ func environmentConditions(e *rotate.Environment, mode trust.Mode, started, now 
 	st := e.Status()
 	if st.Refusal != nil && st.Refusal.Rule == rotate.RuleTrustShrink {
 		add("trust_changed", e.Name(), "warning", st.Since, st.Refusal.Error(), advice(st.Refusal))
+	} else if st.Refusal != nil && st.Refusal.CRLs {
+		severity := "warning"
+		if st.Config.Revocation == trust.Require {
+			severity = "critical"
+		}
+		add("rotation_refused", e.Name(), severity, st.Since, "not all of crl.files was taken; the other lists, and those that were in force, count: "+st.Refusal.Error(),
+			cmp.Or(advice(st.Refusal), "mend the file, or take it away; it is looked at again by itself"))
 	} else if st.Refusal != nil {
 		add("rotation_refused", e.Name(), "warning", st.Since, "trust files not taken: "+st.Refusal.Error(), advice(st.Refusal))
 	}

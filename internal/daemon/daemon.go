@@ -59,19 +59,20 @@ type Daemon struct {
 	own     ownFindings
 	audit   *audit
 	events  chan func()    // for the log
+	handed  chan func()    // of reviews, which must not wait
 	lines   chan auditLine // for the audit file
 	beat    atomic.Int64   // when the run loop turned last: nanoseconds since started, which no step of the clock changes
 	staged  atomic.Bool    // READY was said
 	ready   chan struct{}
 	reloads sync.Mutex    // held by a reload; one at a time
 	diffs   chan struct{} // full while a trust diff is made; one at a time
-	exams   chan struct{} // so for doctor
+	exams   *examiner     // for doctor
 	denied  *budget       // of the lines on what was forbidden
 	clock   *clockWatch
 	recent  *recent       // refusals of peers
 	changed chan struct{} // full when open connections are to be judged again
 
-	auditRefusals, auditCuts *budget // of all tunnels
+	auditRefusals, auditCuts *sharedBudget
 
 	hangups chan os.Signal
 
@@ -136,10 +137,11 @@ func newDaemon(o Options, c *config.Config, dir *state.Directory, hangups chan o
 		version: o.Version, file: c.File, started: time.Now(), uid: os.Getuid(), pid: os.Getpid(),
 		level: &slog.LevelVar{}, metrics: newMetrics(o.Version), gate: tunnel.NewGate(gateLimits(c.Limits)),
 		audit: newAudit(c.State.Directory, c.State.AuditMax), events: make(chan func(), maxEvents), lines: make(chan auditLine, maxUnwritten),
-		ready: make(chan struct{}, 1), diffs: make(chan struct{}, 1), exams: make(chan struct{}, 1), hangups: hangups, config: c, store: newWitness(dir), renewed: make(chan string, 256), loaded: time.Now(),
+		ready: make(chan struct{}, 1), diffs: make(chan struct{}, 1), hangups: hangups, config: c, store: newWitness(dir), renewed: make(chan string, 256), loaded: time.Now(),
 	}
 	d.denied, d.recent, d.changed = newBudget(logLines, logWindow), newRecent(maxRecent), make(chan struct{}, 1)
-	d.auditRefusals, d.auditCuts = newBudget(auditAllLines, auditAllWindow), newBudget(auditAllLines, auditAllWindow)
+	d.auditRefusals, d.auditCuts = newSharedBudget(auditAllLines, auditAllWindow), newSharedBudget(auditAllLines, auditAllWindow)
+	d.handed, d.exams = make(chan func(), maxHanded), newExaminer(d.look)
 	d.clock = newClockWatch(o.Clock, d.store.last.newest)
 	d.clock.largest.Store(int64(c.ClockMaxStep))
 	d.log = newLog(o.Log, c, d.level)
@@ -164,7 +166,8 @@ func (d *Daemon) run(ctx context.Context) error {
 	// Log, audit and run loop outlive ctx: what happens while draining is told too.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	var group errgroup.Group
-	group.Go(func() error { d.writeEvents(background); return nil })
+	group.Go(func() error { doWork(background, d.events); return nil })
+	group.Go(func() error { doWork(background, d.handed); return nil })
 	group.Go(func() error { d.writeAudit(background); return nil })
 	d.lookAtClock() // before anything is judged
 	group.Go(func() error { _ = d.keeper.Run(background); return nil })
@@ -193,15 +196,13 @@ func (d *Daemon) run(ctx context.Context) error {
 		d.record1("state_trouble", slog.LevelError, "state directory is not as it should be; it is used as it is", slog.String("error", err.Error()), slog.String("hint", pki.Hint(err)))
 	}
 	d.record1("starting", slog.LevelInfo, "starting", slog.String("version", d.version), slog.String("config", d.file))
-	for _, w := range d.config.Warnings() {
-		d.record1("config_warning", slog.LevelWarn, w.Message, slog.String("key", w.Key), slog.Int("line", w.Line))
-	}
 	if err := d.startTunnels(ctx); err != nil {
 		return err
 	}
 	serve, stopServing := context.WithCancel(background)
 	defer stopServing()
 	group.Go(func() error { d.keepReadiness(serve); return nil })
+	group.Go(func() error { d.exams.run(serve); return nil })
 	group.Go(func() error { return serveHTTP(serve, admin.NewServer(d.backend()), socket) })
 	if web != nil {
 		group.Go(func() error { return serveHTTP(serve, d.webServer(), web) })

@@ -109,6 +109,11 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(well)
 	}
 
+	// Asked again at once, it does not look again, and says so.
+	if again := h.examined(names); !strings.HasPrefix(again, "ok DAEMON what the daemon says was looked at ") || !strings.HasSuffix(again, well) {
+		t.Errorf("again:\n%s", again)
+	}
+
 	// All that can go away goes away, and the certificate of the service too.
 	_ = openssl.cmd.Process.Kill()
 	_ = openssl.cmd.Wait()
@@ -119,7 +124,7 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 	h.reconfigureAnyhow(`forward: "`+service+`"`, `forward: "`+freeAddress(t)+`"`)
-	h.reconfigureAnyhow(`peers: [`+peerName+`]`, `peers: ["*"], policy: audit`)
+	h.reconfigureAnyhow(`peers: [`+peerName+`]`, `peers: ["*"], policy: audit`) // which has it look again
 	broken := h.examined(names)
 	for _, want := range []string{
 		`fail PERMISSIONS the file of environment t, "DIR/trust.pem", has mode 0666`,
@@ -214,7 +219,7 @@ func TestDoctorBounds(t *testing.T) {
 	for range 3 {
 		group.Go(func() {
 			found, err := h.client.Doctor(within, 300*time.Millisecond)
-			if err != nil { // it waited for the others, in vain
+			if err != nil { // it waited in vain, for the others or for the examination
 				if e, ok := errors.AsType[*admin.Error](err); !ok || e.Code != admin.CodeFailed || e.Hint == "" {
 					t.Error(err)
 				}
@@ -232,7 +237,7 @@ func TestDoctorBounds(t *testing.T) {
 	if _, err := h.client.Doctor(ctx, time.Minute); err == nil {
 		t.Error("there was an answer")
 	}
-	if _, err := h.client.Doctor(context.Background(), 300*time.Millisecond); err != nil && !strings.Contains(err.Error(), "another examination") {
+	if _, err := h.client.Doctor(context.Background(), 300*time.Millisecond); err != nil && !strings.Contains(err.Error(), "examination") {
 		t.Error(err)
 	}
 	if code := h.stop(os.Interrupt); code != 0 {

@@ -14,6 +14,9 @@ import (
 // hold up a rotation or a handshake: what is over is counted and given up.
 const maxEvents = 4096
 
+// maxHanded is how many connections may have been cut and not be told yet.
+const maxHanded = 1024
+
 // post hands work to the goroutine that writes the log.
 func (d *Daemon) post(work func()) {
 	select {
@@ -23,16 +26,16 @@ func (d *Daemon) post(work func()) {
 	}
 }
 
-// writeEvents writes the log until ctx ends and nothing waits any more.
-func (d *Daemon) writeEvents(ctx context.Context) {
+// doWork does what others hand over until ctx ends and nothing waits any more.
+func doWork(ctx context.Context, from <-chan func()) {
 	for {
 		select {
-		case work := <-d.events:
+		case work := <-from:
 			work()
 		case <-ctx.Done():
 			for {
 				select {
-				case work := <-d.events:
+				case work := <-from:
 					work()
 				default:
 					return

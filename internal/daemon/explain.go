@@ -4,18 +4,15 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
-	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/internal/tunnel"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/trust"
@@ -40,7 +37,7 @@ type fault struct {
 func (f *fault) key() refusalKey {
 	k := refusalKey{source: sourceKey{f.tunnel, sourceOf(f.remote)}, result: f.result, reason: f.reason}
 	if f.leaf != nil {
-		k.serial, k.issuer = serialOf(f.leaf), clipName(string(f.leaf.RawIssuer))
+		k.serial, k.issuer = serialOf(f.leaf), string(f.leaf.RawIssuer[:min(len(f.leaf.RawIssuer), maxNameShown)])
 	}
 	return k
 }
@@ -135,73 +132,36 @@ func protocolHint(err error, outbound bool) string {
 	return ""
 }
 
-// A peer chooses what its certificate says: each name and each sentence is bounded.
-const (
-	maxNameShown = 200
-	maxTextShown = 1000
-)
-
-func clipName(s string) string { return clipTo(s, maxNameShown) }
-
-func clipTo(s string, limit int) string {
-	if len(s) > limit {
-		return strings.ToValidUTF8(s[:limit], "") + "..."
-	}
-	return s
-}
-
-// nameOf is what a certificate calls its holder: what counts as a name, else its subject.
-func nameOf(c *x509.Certificate) string {
-	if names, _ := pki.Names(c); len(names) > 0 {
-		return clipName(names[0])
-	}
-	return clipName(c.Subject.String())
-}
-
-func issuerOf(c *x509.Certificate) string {
-	if c.Issuer.CommonName != "" {
-		return clipName(c.Issuer.CommonName)
-	}
-	return clipName(c.Issuer.String())
-}
-
-func serialOf(c *x509.Certificate) string { return clipName(c.SerialNumber.Text(16)) }
-
-// sourceOf is the address that counts for a flood, as for limits.per_source: of IPv6 its /64.
-func sourceOf(remote net.Addr) netip.Addr {
-	tcp, ok := remote.(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	a := tcp.AddrPort().Addr().Unmap().WithZone("")
-	if p, err := a.Prefix(64); a.Is6() && err == nil {
-		return p.Addr()
-	}
-	return a
-}
-
 // refused tells of a fault: it is remembered, and where there is room for a line, it
 // is logged and written to the audit file. It must not block.
 func (d *Daemon) refused(f *fault, told told, now time.Time) {
-	r, news := d.recent.note(f.key(), f.peer(), now, f.describe)
-	toLog := told.log.allow(now)
-	if !toLog {
-		d.metrics.unlogged.WithLabelValues(f.tunnel).Inc()
-	}
-	toAudit := news > 0 && told.audit.allow(now) && d.auditAll(f.result).allow(now)
-	if !toLog && !toAudit {
-		return
-	}
-	if toAudit {
+	tunnels := d.tunnelCount()
+	r, news := d.recent.note(f.key(), f.peer(), now, f.describe, func() bool {
+		return told.audit.allow(now) && d.auditAll(f.result).allow(f.tunnel, tunnels, now)
+	})
+	if news > 0 {
 		d.keepAudit(d.auditOfRefusal(r, f.leaf, news, now))
 	}
-	if toLog {
-		d.post(func() { d.recordRefusal(r, f.err) })
+	if !told.log.allow(now) {
+		d.metrics.unlogged.WithLabelValues(f.tunnel).Inc()
+		return
+	}
+	text := errorText(r, f.err) // now: what waits for the log must not hold certificates
+	d.post(func() { d.recordRefusal(r, text) })
+}
+
+// handOver has work done by another goroutine, in order: a review that cuts connections
+// waits for nothing that is told of them. It does the work itself where too much waits.
+func (d *Daemon) handOver(work func()) {
+	select {
+	case d.handed <- work:
+	default:
+		work()
 	}
 }
 
 // auditAll is the budget of all tunnels for one kind of line.
-func (d *Daemon) auditAll(result string) *budget {
+func (d *Daemon) auditAll(result string) *sharedBudget {
 	if result == resultCut {
 		return d.auditCuts
 	}
@@ -238,8 +198,8 @@ func (d *Daemon) auditOfRefusal(r admin.Refusal, leaf *x509.Certificate, count u
 	return l
 }
 
-// recordRefusal writes a refusal to the log.
-func (d *Daemon) recordRefusal(r admin.Refusal, err error) {
+// recordRefusal writes a refusal to the log, with the whole error.
+func (d *Daemon) recordRefusal(r admin.Refusal, whole string) {
 	event, text := "handshake_"+r.Result, "peer not accepted"
 	switch r.Result {
 	case resultCut:
@@ -248,11 +208,8 @@ func (d *Daemon) recordRefusal(r admin.Refusal, err error) {
 		text = "peer would not be accepted; it is, as the policy of the tunnel is audit"
 	}
 	attrs := []slog.Attr{slog.String("event", event), slog.String("tunnel", r.Tunnel), slog.String("reason", r.Reason)}
-	if r.Result == string(tunnel.Limited) && r.Message == "" {
-		r.Message = fmt.Sprintf("limit %s", r.Reason)
-	}
 	for _, a := range []slog.Attr{slog.String("peer", r.Peer), slog.String("name", r.Name), slog.String("serial", r.Serial), slog.String("issuer", r.Issuer),
-		slog.String("rule", r.Rule), slog.String("error", errorText(r, err)), slog.String("hint", r.Hint)} {
+		slog.String("rule", r.Rule), slog.String("error", whole), slog.String("hint", r.Hint)} {
 		if a.Value.String() != "" {
 			attrs = append(attrs, a)
 		}
@@ -262,10 +219,13 @@ func (d *Daemon) recordRefusal(r admin.Refusal, err error) {
 
 // errorText is the whole error, the word for its reason included.
 func errorText(r admin.Refusal, err error) string {
-	if err == nil {
-		return r.Message
+	switch {
+	case err != nil:
+		return clipTo(err.Error(), maxErrorShown)
+	case r.Result == string(tunnel.Limited) && r.Message == "":
+		return "limit " + r.Reason
 	}
-	return manage.Clip(err.Error())
+	return r.Message
 }
 
 // tellSuppressed says how many lines of refusals were not written, once a window.
@@ -283,7 +243,7 @@ func (d *Daemon) tellSuppressed(now time.Time) {
 		tell(t.name, t.tally.refusals)
 		tell(t.name, t.tally.cuts)
 	}
-	for _, b := range []*budget{d.auditRefusals, d.auditCuts} {
+	for _, b := range []*sharedBudget{d.auditRefusals, d.auditCuts} {
 		if n := b.suppressed(now); n > 0 {
 			d.keepAudit(auditLine{Time: now, Event: eventSuppressed, Count: n, Actor: actor{UID: d.uid, PID: d.pid, Via: viaTunnel}})
 		}

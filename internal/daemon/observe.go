@@ -23,10 +23,12 @@ func (d *Daemon) observer(name string, t *tally) tunnel.Observer {
 			}
 		},
 		Cut: func(c *tunnel.Conn, why *trust.VerifyError) {
-			d.refused(d.faultOf(name, resultCut, c, why), t.cuts, time.Now())
+			now := time.Now()
+			d.handOver(func() { d.refused(d.faultOf(name, resultCut, c, why), t.cuts, now) })
 		},
 		WouldCut: func(c *tunnel.Conn, why *trust.VerifyError) {
-			d.refused(d.faultOf(name, string(tunnel.Audited), c, why), t.refusals, time.Now())
+			now := time.Now()
+			d.handOver(func() { d.refused(d.faultOf(name, string(tunnel.Audited), c, why), t.refusals, now) })
 		},
 		Closed: func(_ *tunnel.Conn, c tunnel.Closed) {
 			switch c.Cause {
@@ -51,6 +53,13 @@ func (d *Daemon) outbound(name string) bool {
 	defer d.mu.Unlock()
 	t := d.byName[name]
 	return t != nil && t.config.Direction == config.Outbound
+}
+
+// tunnelCount is how many tunnels there are, those that drain included; at least 1.
+func (d *Daemon) tunnelCount() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return max(len(d.tunnels)+len(d.removed), 1)
 }
 
 // leafOf is the certificate of a peer, as far as a handshake tells it.

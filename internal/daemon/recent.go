@@ -59,32 +59,48 @@ func newRecent(room int) *recent {
 	return &recent{room: room, all: list.New(), byKey: map[refusalKey]*seenRefusal{}, tunnels: map[string]*list.List{}, sources: map[sourceKey]*list.List{}}
 }
 
-// note remembers a refusal, and returns what it is remembered as. describe is called for one that is like no other. news is
-// how many the audit file does not know, if it is time to tell it, else 0.
-func (r *recent) note(key refusalKey, peer string, now time.Time, describe func() admin.Refusal) (as admin.Refusal, news uint64) {
+// note remembers a refusal, and returns what it is remembered as. describe is called for
+// one that is like no other, and outside of the lock: it may take long, and others wait.
+// news is how many the audit file does not know, if it is time to tell it and tell
+// permits that, else 0. tell must neither block nor call back.
+func (r *recent) note(key refusalKey, peer string, now time.Time, describe func() admin.Refusal, tell func() bool) (as admin.Refusal, news uint64) {
+	as, news, known := r.add(key, peer, now, nil, tell)
+	if known {
+		return as, news
+	}
+	fresh := describe()
+	as, news, _ = r.add(key, peer, now, &fresh, tell)
+	return as, news
+}
+
+// add counts a refusal. It returns false if it is like no other, and fresh is nil.
+func (r *recent) add(key refusalKey, peer string, now time.Time, fresh *admin.Refusal, tell func() bool) (as admin.Refusal, news uint64, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.byKey[key]
-	if e == nil {
-		if len(r.byKey) >= r.room {
-			r.dropLocked(r.victimLocked(key.source))
-		}
-		e = &seenRefusal{Refusal: describe(), key: key}
-		e.Time = now.UTC()
-		r.addLocked(e)
-	} else {
+	switch {
+	case e != nil:
 		r.all.MoveToFront(e.all)
 		r.tunnels[key.source.tunnel].MoveToFront(e.ofTunnel)
 		r.sources[key.source].MoveToFront(e.ofSource)
+	case fresh == nil:
+		return admin.Refusal{}, 0, false
+	default:
+		if len(r.byKey) >= r.room {
+			r.dropLocked(r.victimLocked(key.source))
+		}
+		e = &seenRefusal{Refusal: *fresh, key: key}
+		e.Time = now.UTC()
+		r.addLocked(e)
 	}
 	e.Count++
 	e.Last, e.Peer = now.UTC(), peer
-	if !e.audited.IsZero() && now.Sub(e.audited) < auditAgain {
-		return e.Refusal, 0
+	if !e.audited.IsZero() && now.Sub(e.audited) < auditAgain || !tell() {
+		return e.Refusal, 0, true
 	}
 	news = e.Count - e.auditedCount
 	e.audited, e.auditedCount = now, e.Count
-	return e.Refusal, news
+	return e.Refusal, news, true
 }
 
 func (r *recent) addLocked(e *seenRefusal) {

@@ -18,10 +18,12 @@ func (n noted) key() refusalKey {
 	return refusalKey{source: sourceKey{n.tunnel, netip.MustParseAddr(n.source)}, result: "refused", reason: n.reason, serial: n.serial}
 }
 
+func always() bool { return true }
+
 func (n noted) note(r *recent, now time.Time) uint64 {
 	_, news := r.note(n.key(), n.source+":1", now, func() admin.Refusal {
 		return admin.Refusal{Tunnel: n.tunnel, Reason: n.reason, Serial: n.serial}
-	})
+	}, always)
 	return news
 }
 
@@ -171,6 +173,6 @@ func BenchmarkRecentFlood(b *testing.B) {
 		keys[i] = refusalKey{source: sourceKey{"in", netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}, reason: "protocol"}
 	}
 	for i := 0; b.Loop(); i++ {
-		r.note(keys[i%len(keys)], "", now, func() admin.Refusal { return admin.Refusal{} })
+		r.note(keys[i%len(keys)], "", now, func() admin.Refusal { return admin.Refusal{} }, always)
 	}
 }

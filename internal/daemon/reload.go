@@ -40,6 +40,7 @@ func (d *Daemon) reload(ctx context.Context, who actor) (admin.ReloadResult, err
 		refused = d.refreshMaterial(ctx)
 	}
 	d.settleReload(err)
+	d.exams.forget()
 	text := "reloaded; " + d.summary()
 	if err != nil {
 		text = "reload refused, the last configuration stays; " + d.summary()
@@ -111,11 +112,19 @@ func (d *Daemon) commit(next *config.Config, prepared []preparedTunnel) error {
 	d.config, d.loaded, d.writers = next, time.Now(), writers
 	d.mu.Unlock()
 	d.level.Set(next.LogLevel)
+	d.warn(next)
 	d.clock.largest.Store(int64(next.ClockMaxStep))
 	d.gate.SetLimits(gateLimits(next.Limits))
 	d.commitTunnels(prepared)
 	d.wakeReview() // peers may be permitted no longer
 	return nil
+}
+
+// warn writes what a configuration accepts beyond its defaults to the log.
+func (d *Daemon) warn(c *config.Config) {
+	for _, w := range c.Warnings() {
+		d.record1("config_warning", slog.LevelWarn, w.Message, slog.String("key", w.Key), slog.Int("line", w.Line))
+	}
 }
 
 // needsRestart: what is tied to the process is not changed under it.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -122,14 +123,29 @@ func crlRoutes(ctx context.Context, e environment, r *report) {
 func (e environment) inForce(o *route) *trust.CRL {
 	var best *trust.CRL
 	for _, c := range e.state.CRLs() {
-		scope := c.Scope()
-		fits := c.Origin() == o.address || slices.Contains(scope.Names, o.address) ||
-			len(scope.RawNames) == 0 && e.config.Profile == string(trust.Private) && slices.ContainsFunc(o.issuers, sameKey(c.IssuerCertificate()))
-		if fits && (best == nil || c.NextUpdate().After(best.NextUpdate())) {
+		if e.answers(c, o) && (best == nil || c.NextUpdate().After(best.NextUpdate())) {
 			best = c
 		}
 	}
 	return best
+}
+
+// answers reports whether a list answers for an address, as trust judges it: it says
+// so, came from there, or says nothing and was brought under the address's last part.
+func (e environment) answers(c *trust.CRL, o *route) bool {
+	scope := c.Scope()
+	if c.Origin() == o.address || slices.Contains(scope.Names, o.address) {
+		return true
+	}
+	if len(scope.RawNames) > 0 {
+		return false
+	}
+	ofIssuer := slices.ContainsFunc(o.issuers, sameKey(c.IssuerCertificate()))
+	if ofIssuer && e.config.Profile == string(trust.Private) {
+		return true
+	}
+	brought := !strings.Contains(c.Origin(), "://") && path.Base(c.Origin()) == path.Base(o.address)
+	return brought && (ofIssuer || len(o.issuers) == 0) // who issued what a peer showed is not kept
 }
 
 func sameKey(a *x509.Certificate) func(*x509.Certificate) bool {
@@ -151,25 +167,25 @@ func (e environment) tryRoute(ctx context.Context, client *fetch.Client, o *rout
 	}
 	if err := client.Permits(o.address); err != nil {
 		if current && have.Origin() != o.address { // a host without a route, as it should be
-			r.ok(o.address, "CRL %s of environment %s is not fetched; a list of it comes from %q, and is good until %s", o.address, e.Name(), have.Origin(), stamp(have.NextUpdate()))
+			r.ok(o.address, "%s of environment %s is not fetched; a list of it comes from %q, and is good until %s", o.address, e.Name(), have.Origin(), stamp(have.NextUpdate()))
 			return
 		}
 		r.add(level, o.address, "add the host to crl.hosts of the environment, or bring lists: crl.files, spinecert trust crl FILE",
-			fmt.Sprintf("CRL %s of environment %s, named by %s, may not be fetched: %v%s", o.address, e.Name(), o.origin, err, rest))
+			fmt.Sprintf("%s of environment %s, named by %s, may not be fetched: %v%s", o.address, e.Name(), o.origin, err, rest))
 		return
 	}
 	got, err := e.ask(ctx, client, o, have)
 	switch {
 	case err != nil:
 		r.add(level, o.address, hintOr(err, "is there a route and a firewall rule to it? curl -I "+o.address),
-			fmt.Sprintf("CRL %s of environment %s, named by %s: %v%s", o.address, e.Name(), o.origin, err, rest))
+			fmt.Sprintf("%s of environment %s, named by %s: %v%s", o.address, e.Name(), o.origin, err, rest))
 	case !e.Now.Before(got.NextUpdate()):
 		r.add(level, o.address, "its authority must publish a new list; ask it",
-			fmt.Sprintf("CRL %s of environment %s: the server has a list that ended on %s, of %s%s", o.address, e.Name(), stamp(got.NextUpdate()), stamp(got.ThisUpdate()), rest))
+			fmt.Sprintf("%s of environment %s: the server has a list that ended on %s, of %s%s", o.address, e.Name(), stamp(got.NextUpdate()), stamp(got.ThisUpdate()), rest))
 	case have != nil && got.ThisUpdate().Before(have.ThisUpdate()):
-		r.warn(o.address, "is an old server, or a cache, in the way? An older list is never taken", "CRL %s of environment %s: the server has an older list, of %s, than the one in force, of %s", o.address, e.Name(), stamp(got.ThisUpdate()), stamp(have.ThisUpdate()))
+		r.warn(o.address, "is an old server, or a cache, in the way? An older list is never taken", "%s of environment %s: the server has an older list, of %s, than the one in force, of %s", o.address, e.Name(), stamp(got.ThisUpdate()), stamp(have.ThisUpdate()))
 	default:
-		r.ok(o.address, "CRL %s of environment %s answers: list of %s with %s, issued %s ago, good for %s", o.address, e.Name(), quote(got.IssuerCertificate()),
+		r.ok(o.address, "%s of environment %s answers: list of %s with %s, issued %s ago, good for %s", o.address, e.Name(), quote(got.IssuerCertificate()),
 			entries(got.Len()), days(e.Now.Sub(got.ThisUpdate())), days(got.NextUpdate().Sub(e.Now)))
 	}
 }

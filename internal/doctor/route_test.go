@@ -9,6 +9,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/testpki"
 	"github.com/spinecert/spinecert/rotate"
+	"github.com/spinecert/spinecert/rotate/fetch"
 	"github.com/spinecert/spinecert/trust"
 )
 
@@ -34,14 +35,14 @@ func TestRoutes(t *testing.T) {
 		return []testpki.CRLOption{testpki.ThisUpdate(w.now.Add(-10 * day)), testpki.NextUpdate(w.now.Add(-3 * day))}
 	}
 	table(t, []broken{
-		{"well", func(*ward) {}, `ok CRL CRL http://.*/sub.crl of environment t answers: list of "CN=.*" with 0 entries, issued 60 minutes ago, good for \d+ days`},
+		{"well", func(*ward) {}, `ok CRL http://.*/sub.crl of environment t answers: list of "CN=.*" with 0 entries, issued 60 minutes ago, good for \d+ days`},
 		{"switched off", func(w *ward) { w.environment = "revocation: off" }, `warn CRL environment t has revocation: off: a revoked peer is accepted`},
 		{"preferred", func(w *ward) { w.environment = strings.Replace(w.environment, "require", "prefer", 1) }, `warn CRL environment t has revocation: prefer`},
-		{"not permitted", func(w *ward) { w.environment = "revocation: require" }, `fail CRL CRL http://.*/sub.crl of environment t, named by the certificate of slot pcs, may not be fetched: .*; no list of it is in force`},
-		{"not permitted, preferred", func(w *ward) { w.environment = "revocation: prefer" }, `warn CRL CRL http://.* may not be fetched: `},
-		{"the server does not have it", func(w *ward) { w.server.put("/sub.crl", nil) }, `fail CRL CRL http://.*/sub.crl of environment t, named by the certificate of slot pcs: .*404`},
-		{"named by a CA", func(w *ward) { w.server.put("/root.crl", nil) }, `fail CRL CRL http://.*/root.crl of environment t, named by .*: .*404`},
-		{"the server has an old one", func(w *ward) { w.publish(w.sub, "/sub.crl", past(w)...) }, `fail CRL CRL http://.*/sub.crl of environment t: the server has a list that ended on .*; no list of it is in force`},
+		{"not permitted", func(w *ward) { w.environment = "revocation: require" }, `fail CRL http://.*/sub.crl of environment t, named by the certificate of slot pcs, may not be fetched: .*; no list of it is in force`},
+		{"not permitted, preferred", func(w *ward) { w.environment = "revocation: prefer" }, `warn CRL http://.* may not be fetched: `},
+		{"the server does not have it", func(w *ward) { w.server.put("/sub.crl", nil) }, `fail CRL http://.*/sub.crl of environment t, named by the certificate of slot pcs: .*404`},
+		{"named by a CA", func(w *ward) { w.server.put("/root.crl", nil) }, `fail CRL http://.*/root.crl of environment t, named by .*: .*404`},
+		{"the server has an old one", func(w *ward) { w.publish(w.sub, "/sub.crl", past(w)...) }, `fail CRL http://.*/sub.crl of environment t: the server has a list that ended on .*; no list of it is in force`},
 		{"no list", func(w *ward) { w.server.put("/sub.crl", []byte("<html>")) }, `fail CRL .*/sub.crl of environment t, .*: what the server has is not one CRL`},
 		{"an empty answer", func(w *ward) { w.server.put("/sub.crl", []byte{}) }, `fail CRL .*/sub.crl of environment t, `},
 		{"signed by nobody", func(w *ward) {
@@ -74,6 +75,44 @@ func TestRoutes(t *testing.T) {
 			w.write("trust.pem", root.BundlePEM(), 0o644)
 			w.serve(root.Issue(w.t, testpki.DNS(fqdn)))
 		}, `fail CRL no certificate of environment t says where its CRL is`},
+	})
+}
+
+// TestBroughtLists: a list without a name of its own answers for the address that ends
+// as its file does, as when peers are judged.
+func TestBroughtLists(t *testing.T) {
+	bring := func(name string) func(*ward) {
+		return func(w *ward) {
+			w.profile = "nhs-g2"
+			w.environment = "revocation: require, crl: {files: [" + name + ", root.crl]}"
+			w.write(name, w.sub.CRL(w.t), 0o644)
+			w.write("root.crl", w.root.CRL(w.t), 0o644)
+		}
+	}
+	table(t, []broken{
+		{"of its name", bring("sub.crl"), `ok CRL http://.*/sub.crl of environment t is not fetched; a list of it comes from ".*sub.crl"`},
+		{"of a CA, of its name", bring("sub.crl"), `ok CRL http://.*/root.crl of environment t is not fetched; a list of it comes from ".*root.crl"`},
+		{"of another name", bring("other.crl"), `fail CRL http://.*/sub.crl of environment t, .*; no list of it is in force`},
+		{"of its name, and of another issuer", func(w *ward) {
+			bring("sub.crl")(w)
+			w.write("sub.crl", w.root.CRL(w.t), 0o644)
+		}, `fail CRL http://.*/sub.crl of environment t, .*; no list of it is in force`},
+		{"that a peer names", func(w *ward) {
+			bring("peer.crl")(w)
+			w.environment = "revocation: require, crl: {files: [peer.crl]}"
+			later(w, func(in *Inside) {
+				e := in.environment(in.Environments[0])
+				r := &report{code: CRL}
+				client, err := fetch.New(fetch.Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				e.tryRoute(t.Context(), client, &route{address: "http://crl.example/1/peer.crl", origin: "a peer"}, r)
+				if len(matching(r.lines, `ok CRL .* a list of it comes from ".*peer.crl"`)) != 1 {
+					t.Errorf("a peer's: %s", text(r.lines))
+				}
+			})
+		}, `ok CRL the list of .* from ".*/peer.crl"`},
 	})
 }
 
