@@ -109,8 +109,8 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(well)
 	}
 
-	// Asked again at once, it does not look again, and says so.
-	if again := h.examined(names); !strings.HasPrefix(again, "ok DAEMON what the daemon says was looked at ") || !strings.HasSuffix(again, well) {
+	// Whoever may change something gets a new look at once: it has just mended what was wrong.
+	if again := h.examined(names); strings.Contains(again, "looked at") {
 		t.Errorf("again:\n%s", again)
 	}
 
@@ -164,8 +164,8 @@ ok PERMISSIONS nobody else may read the 1 file with keys and passwords
 ok PERMISSIONS the state directory "DIR/state" is its owner's alone; N things in it are as they should be, the inbox too
 ok PERMISSIONS the admin socket "DIR/admin.sock" is for its owner and the group GROUP
 ok TRUST environment t trusts 1 root and 1 subCA
-ok CRL CRL http://LISTS/sub.crl of environment t answers: list of "CN=Test Authentication" with 0 entries, issued 60 minutes ago, good for 6 days
-ok CRL CRL http://LISTS/root.crl of environment t answers: list of "CN=Test Root Authority" with 0 entries, issued 60 minutes ago, good for 6 days
+ok CRL http://LISTS/sub.crl of environment t answers: list of "CN=Test Authentication" with 0 entries, issued 60 minutes ago, good for 6 days
+ok CRL http://LISTS/root.crl of environment t answers: list of "CN=Test Root Authority" with 0 entries, issued 60 minutes ago, good for 6 days
 ok SLOT slot pcs serves pcs.thirdparty.nhs.uk, generation 1, for 364 days, until DATE
 ok TUNNEL tunnel in is open: inbound on LISTEN
 ok TUNNEL tunnel in: the service at SERVICE takes connections
