@@ -140,6 +140,11 @@ func (i *Identity) Leaf() *x509.Certificate { return i.leaf }
 // leaf and root. It may be empty. The caller owns the slice.
 func (i *Identity) Chain() []*x509.Certificate { return slices.Clone(i.chain) }
 
+// Certificates returns the leaf, then the chain, as they are presented.
+func (i *Identity) Certificates() []*x509.Certificate {
+	return append([]*x509.Certificate{i.leaf}, i.chain...)
+}
+
 // Signer returns the private key.
 func (i *Identity) Signer() crypto.Signer { return i.signer }
 

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/spinecert/spinecert/pki"
@@ -100,11 +99,10 @@ func closing(spool *os.File, r landing) landing {
 // from: a genuine list of another partition, put in the place of the right one,
 // would leave the certificates of this one without an answer.
 func fits(crl *trust.CRL, address string) error {
-	scope := crl.Scope()
-	if len(scope.RawNames) == 0 || slices.Contains(scope.Names, address) {
+	if crl.MayBeOf(address) {
 		return nil
 	}
-	return &trust.CRLError{Origin: address, Reason: trust.CRLInvalid, Detail: fmt.Sprintf("it is the list of %q, not of this address", scope.Names),
+	return &trust.CRLError{Origin: address, Reason: trust.CRLInvalid, Detail: fmt.Sprintf("it is the list of %q, not of this address", crl.Scope().Names),
 		Advice: "see what the server is set to answer, and whether something stands between"}
 }
 

@@ -120,7 +120,7 @@ func (k *Keeper) saveList(ctx context.Context, e *Environment, l *crlList, kept 
 		l.saving = false
 		if err != nil {
 			l.unsaved = true
-			k.tell(Event{Kind: EventCRLKept, Environment: e.name, Address: l.address, Reason: reasonUnwritable, Err: err})
+			k.tell(Event{Kind: EventCRLKept, Environment: e.name, Address: l.address, Reason: ReasonUnwritable, Err: err})
 		}
 	})
 }
@@ -235,7 +235,7 @@ func (k *Keeper) keepCarried(environment string, kept KeptCRL, der []byte) error
 func (k *Keeper) carry(e *Environment, kept KeptCRL, crl *trust.CRL, actor any) (CRLStatus, error) {
 	now := time.Now()
 	if e.unit.removed || !e.state.Load().Bundle().Names(crl.IssuerCertificate()) {
-		return CRLStatus{}, &Refusal{Reason: reasonRemoved, Err: errors.New("the trust of its environment changed meanwhile"), Advice: "do it again"}
+		return CRLStatus{}, &Refusal{Reason: ReasonRemoved, Err: errors.New("the trust of its environment changed meanwhile"), Advice: "do it again"}
 	}
 	l := e.lists[kept.Address]
 	if l == nil {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate/fetch"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -203,7 +202,7 @@ func (e *Environment) collect(k *Keeper, now time.Time) {
 	if e.config.Revocation != trust.Off {
 		for _, s := range k.slots {
 			if snap := s.snapshot.Load(); snap != nil && snap.env == e {
-				note(listNames(nil, ownChain(snap.Generation.Identity)...), CRLOfOwn)
+				note(listNames(nil, snap.Generation.Identity.Certificates()...), CRLOfOwn)
 			}
 		}
 		for _, ca := range state.Bundle().SubCAs() {
@@ -261,13 +260,8 @@ func (e *Environment) superseded(l *crlList) bool {
 // wantOwn makes the lists known that a generation names.
 func (e *Environment) wantOwn(g *Generation, now time.Time) {
 	if e.config.Revocation != trust.Off {
-		e.want(listNames(nil, ownChain(g.Identity)...), CRLOfOwn, now)
+		e.want(listNames(nil, g.Identity.Certificates()...), CRLOfOwn, now)
 	}
-}
-
-// ownChain returns leaf and chain.
-func ownChain(id *pki.Identity) []*x509.Certificate {
-	return append([]*x509.Certificate{id.Leaf()}, id.Chain()...)
 }
 
 // allCRLs are those of files, then the fetched and carried ones of CAs whose name and

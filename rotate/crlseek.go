@@ -166,7 +166,7 @@ func (e *Environment) markRevoked(k *Keeper, was, is *trust.State) {
 			continue
 		}
 		told := s.unit.refusal != nil && s.unit.refusal.Reason == string(trust.Revoked)
-		if told || is.RevokedSince(was, ownChain(snap.Generation.Identity)) != nil {
+		if told || is.RevokedSince(was, snap.Generation.Identity.Certificates()) != nil {
 			k.markLater(&s.unit)
 		}
 	}

@@ -217,7 +217,8 @@ func (e *Endpoint) verifier(state *trust.State, env *Environment) func(tls.Conne
 const handshakePatience = 30 * time.Second
 
 // build makes the TLS configuration of e for one snapshot.
-func (e *Endpoint) build(g *Generation, state *trust.State, env *Environment, s *sessions, now time.Time) (*tls.Config, error) {
+func (e *Endpoint) build(snap *Snapshot, s *sessions, now time.Time) (*tls.Config, error) {
+	g := snap.Generation
 	s.follow(g, e.config, now)
 	c := &tls.Config{
 		MinVersion: e.config.MinVersion, MaxVersion: e.config.MaxVersion, CipherSuites: e.config.CipherSuites,
@@ -226,7 +227,7 @@ func (e *Endpoint) build(g *Generation, state *trust.State, env *Environment, s 
 		// centre, and bytes relayed per CPU second count for more than the first byte.
 		DynamicRecordSizingDisabled: true,
 		// VerifyConnection runs on resumed sessions too; VerifyPeerCertificate does not.
-		VerifyConnection: e.verifier(state, env),
+		VerifyConnection: e.verifier(snap.Trust, snap.env),
 	}
 	if e.config.Role == Client {
 		return c, e.buildClient(c, g, s)
@@ -236,7 +237,7 @@ func (e *Endpoint) build(g *Generation, state *trust.State, env *Environment, s 
 	if e.config.Audit {
 		c.ClientAuth = tls.RequestClientCert // also without one, and said
 	}
-	cas, err := state.AcceptableCAs(e.config.AcceptableCAs, env.dated(now))
+	cas, err := snap.Trust.AcceptableCAs(e.config.AcceptableCAs, snap.built)
 	if err != nil {
 		return nil, err
 	}

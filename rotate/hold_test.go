@@ -228,7 +228,7 @@ func TestRollbackWhileASaveRuns(t *testing.T) {
 			if fails {
 				m.fail("commit", errFull)
 				release()
-				b.denied(<-outcome, reasonUnwritable)
+				b.denied(<-outcome, ReasonUnwritable)
 				m.fail("commit", nil)
 				b.do(b.rollback(0))
 			} else {
@@ -354,7 +354,7 @@ func TestOfferThatWaitedBeforeARollback(t *testing.T) {
 	b.offered(ls[0])
 	b.offered(ls[1])
 	m.fail("commit", errFull)
-	b.denied(b.offer(ls[2]), reasonUnwritable)
+	b.denied(b.offer(ls[2]), ReasonUnwritable)
 	m.fail("commit", nil)
 	b.do(b.rollback(1))
 	b.do(b.keeper.Refresh(b.context()))

@@ -35,7 +35,7 @@ func (g *generations) after(r *rapid.T, what string, err error) *Generation {
 	}
 	switch {
 	case err == nil || now == g.served:
-	case now == nil || refusal.Reason != reasonUnwritable || now.Number <= g.last:
+	case now == nil || refusal.Reason != ReasonUnwritable || now.Number <= g.last:
 		r.Fatalf("%s was refused (%v), and %+v serves", what, err, now)
 	}
 	return now

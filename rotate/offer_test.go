@@ -100,7 +100,7 @@ func TestAnotherOfferAfterOneThatCouldNotBeKept(t *testing.T) {
 	b.start()
 	b.offered(ls[0])
 	m.fail("swap", errFull)
-	b.denied(b.offer(ls[1]), reasonUnwritable)
+	b.denied(b.offer(ls[1]), ReasonUnwritable)
 	m.fail("swap", nil)
 	b.do(b.keeper.Offer(b.context(), "pcs", nil, Order{}))
 	b.offered(ls[2])
@@ -155,7 +155,7 @@ func TestOfferBeforeItsTrust(t *testing.T) {
 	only := b.leaf()
 	b.env.Trust = []string{b.path("later.pem")}
 	b.start()
-	b.denied(b.offer(only), reasonNoTrust)
+	b.denied(b.offer(only), ReasonNoTrust)
 	if len(m.committed("pcs")) != 0 {
 		t.Error("kept without having been judged")
 	}
@@ -252,14 +252,14 @@ func TestAllowDiesWithTheOffer(t *testing.T) {
 	b.start()
 	b.offered(ls[2])
 	m.fail("commit", errFull)
-	b.denied(b.offer(ls[0], RuleOlder), reasonUnwritable)
+	b.denied(b.offer(ls[0], RuleOlder), ReasonUnwritable)
 	b.denied(b.offer(ls[1]), RuleOlder) // another offer: the word was not for it
 	m.fail("commit", nil)
 	b.denied(b.keeper.Rotate(b.context(), "pcs", Order{}), RuleOlder)
 	b.is(ls[2])
 
 	m.fail("commit", errFull)
-	b.denied(b.offer(ls[0], RuleOlder), reasonUnwritable)
+	b.denied(b.offer(ls[0], RuleOlder), ReasonUnwritable)
 	m.fail("commit", nil)
 	b.serves(ls[0]) // tried again by itself, still allowed
 	b.offered(ls[3])

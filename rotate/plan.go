@@ -168,7 +168,7 @@ func (k *Keeper) forget(u *unit) {
 
 // removed is the answer to orders for what is no longer kept.
 func removed() *Refusal {
-	return &Refusal{Reason: reasonRemoved, Err: errors.New("it was taken out of the configuration meanwhile"), Advice: "see the configuration; what it served last is still kept"}
+	return &Refusal{Reason: ReasonRemoved, Err: errors.New("it was taken out of the configuration meanwhile"), Advice: "see the configuration; what it served last is still kept"}
 }
 
 // lookNow has u looked at in full and returns where the outcome is told, once.

@@ -78,7 +78,7 @@ func (k *Keeper) take() (*unit, time.Time) {
 // noAnswer says what a look that hangs waits for.
 func (u *unit) noAnswer() *Refusal {
 	if s, ok := u.owner.(*Slot); ok && s.asking.Load() {
-		r := pending(reasonUnwritable, errNoStore)
+		r := pending(ReasonUnwritable, errNoStore)
 		r.Advice = "see whether the file system of the state directory still answers"
 		return r
 	}

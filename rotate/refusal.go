@@ -38,11 +38,8 @@ const (
 	reasonKeyReadable = "key_readable"
 	reasonMaterial    = "malformed"
 	reasonFQDN        = "name_mismatch"
-	reasonNoTrust     = ReasonNoTrust
-	reasonUnwritable  = ReasonUnwritable
 	reasonNoHistory   = "no_generation"
 	reasonDamaged     = "generation_damaged"
-	reasonRemoved     = ReasonRemoved
 )
 
 // Refusal says why a candidate is not served.
@@ -91,7 +88,7 @@ func pending(reason string, err error) *Refusal {
 }
 
 func noTrust() *Refusal {
-	return &Refusal{Reason: reasonNoTrust, Err: errors.New("the trust of its environment is not ready"),
+	return &Refusal{Reason: ReasonNoTrust, Err: errors.New("the trust of its environment is not ready"),
 		Advice: "see the environment in spinecert status; it is judged by itself when its trust files are there"}
 }
 

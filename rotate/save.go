@@ -91,7 +91,7 @@ func (k *Keeper) saved(s *Slot, g *Generation, highest uint64, err error) {
 		u.retries++
 		if !failed {
 			u.since = now
-			k.tell(Event{Kind: EventUnsaved, Slot: s.name, Environment: s.env.name, To: g, Reason: reasonUnwritable, Err: err})
+			k.tell(Event{Kind: EventUnsaved, Slot: s.name, Environment: s.env.name, To: g, Reason: ReasonUnwritable, Err: err})
 		}
 	} else {
 		u.retries, u.since = 0, time.Time{}

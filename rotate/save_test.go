@@ -291,7 +291,7 @@ func TestStoreThatWentBackAndIsFullIsToldOnce(t *testing.T) {
 		b.offered(ls[1])
 		m.putBack(old)
 		m.fail("commit", errFull)
-		b.denied(b.offer(ls[2]), reasonUnwritable)
+		b.denied(b.offer(ls[2]), ReasonUnwritable)
 		later(10 * time.Minute)
 		b.wantTold(map[EventKind]int{EventWentBack: 1})
 	})

@@ -269,9 +269,13 @@ func (s *Slot) swap(g *Generation, state *trust.State, now time.Time) {
 }
 
 func (s *Slot) swapLocked(g *Generation, state *trust.State, env *Environment, now time.Time) {
-	next := &Snapshot{Generation: g, Trust: state, env: env, built: env.dated(now), configs: make(map[*Endpoint]endpointTLS, len(s.endpoints))}
+	var built time.Time
+	if len(s.endpoints) > 0 { // asking the clock costs system calls, and of thousands of slots most have none
+		built = env.dated(now)
+	}
+	next := &Snapshot{Generation: g, Trust: state, env: env, built: built, configs: make(map[*Endpoint]endpointTLS, len(s.endpoints))}
 	for e, sess := range s.endpoints {
-		cfg, err := e.build(g, state, env, sess, now)
+		cfg, err := e.build(next, sess, now)
 		next.configs[e] = endpointTLS{cfg, err}
 	}
 	s.snapshot.Store(next)
@@ -302,8 +306,11 @@ func (s *Slot) refreshTLS(now time.Time) {
 	if snap == nil {
 		return
 	}
+	if len(s.endpoints) == 0 {
+		return
+	}
 	at := snap.env.dated(now)
-	ended := len(s.endpoints) > 0 && slices.ContainsFunc(snap.Trust.Bundle().Certificates(), func(c *x509.Certificate) bool {
+	ended := slices.ContainsFunc(snap.Trust.Bundle().Certificates(), func(c *x509.Certificate) bool {
 		return at.After(c.NotAfter) != snap.built.After(c.NotAfter) // either way: clocks go back
 	})
 	for _, sess := range s.endpoints {

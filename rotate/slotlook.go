@@ -288,7 +288,7 @@ func (l *slotLook) write(r Record, id *pki.Identity) *Refusal {
 	if err == nil {
 		return nil
 	}
-	refusal := pending(reasonUnwritable, fmt.Errorf("keep generation %d of slot %q: %w", r.Number, l.slot.name, err))
+	refusal := pending(ReasonUnwritable, fmt.Errorf("keep generation %d of slot %q: %w", r.Number, l.slot.name, err))
 	refusal.Advice = cmp.Or(pki.Hint(err), "make room in the state directory, or give it back to the daemon's user; it is tried again by itself")
 	return refusal
 }

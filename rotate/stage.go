@@ -69,8 +69,7 @@ func (c *candidate) judge(state *trust.State, now time.Time) *Refusal {
 	if state == nil {
 		return noTrust()
 	}
-	presented := append([]*x509.Certificate{c.identity.Leaf()}, c.identity.Chain()...)
-	v, err := state.Verify(presented, trust.Request{Purpose: trust.AnyPurpose, Peers: trust.AnyName(), Revocation: ownRevocation(state), NameFromCN: true, Now: now})
+	v, err := state.Verify(c.identity.Certificates(), trust.Request{Purpose: trust.AnyPurpose, Peers: trust.AnyName(), Revocation: ownRevocation(state), NameFromCN: true, Now: now})
 	if err != nil {
 		return chainRefusal(c.file, err)
 	}
@@ -92,7 +91,7 @@ func ownRevocation(state *trust.State) trust.Mode {
 func (c *candidate) seal() {
 	h := sha256.New()
 	c.notAfter = c.identity.Leaf().NotAfter
-	for _, cert := range append([]*x509.Certificate{c.identity.Leaf()}, c.identity.Chain()...) {
+	for _, cert := range c.identity.Certificates() {
 		writeChunk(h, cert.Raw)
 		if cert.NotAfter.Before(c.notAfter) {
 			c.notAfter = cert.NotAfter

@@ -185,7 +185,7 @@ func (s *State) covers(crl *CRL, c *x509.Certificate, points []DistributionPoint
 	}
 	for _, p := range points {
 		for _, address := range p.URIs {
-			if p.alone() && cameFor(crl, address) {
+			if p.alone() && crl.CameFor(address) {
 				return true
 			}
 		}
@@ -193,11 +193,17 @@ func (s *State) covers(crl *CRL, c *x509.Certificate, points []DistributionPoint
 	return false
 }
 
-// cameFor reports whether a list without a name came from an address, or was carried
-// here under the name that the address ends in.
-func cameFor(crl *CRL, address string) bool {
-	fetched := strings.Contains(crl.Origin(), "://")
-	return address == crl.Origin() || !fetched && path.Base(address) == path.Base(crl.Origin())
+// CameFor reports whether a list was fetched from an address, or was carried here
+// under the name that the address ends in: what one without a name stands for.
+func (c *CRL) CameFor(address string) bool {
+	fetched := strings.Contains(c.origin, "://")
+	return address == c.origin || !fetched && path.Base(address) == path.Base(c.origin)
+}
+
+// MayBeOf reports whether a list may be what a server answers at an address: one that
+// names other distribution points is of another partition.
+func (c *CRL) MayBeOf(address string) bool {
+	return len(c.scope.RawNames) == 0 || slices.Contains(c.scope.Names, address)
 }
 
 // CoversAddress reports whether a CRL of s, wherever it came from, stands for an
@@ -208,7 +214,7 @@ func (s *State) CoversAddress(address string) bool {
 		if len(scope.RawNames) > 0 {
 			return slices.Contains(scope.Names, address)
 		}
-		return cameFor(crl, address)
+		return crl.CameFor(address)
 	})
 }
 

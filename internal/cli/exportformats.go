@@ -76,7 +76,7 @@ func (s *exportSource) leaf() (*x509.Certificate, error) {
 // leafAndChain is what is sent in a handshake, in its order.
 func (s *exportSource) leafAndChain() ([]*x509.Certificate, error) {
 	if s.kept != nil {
-		return append([]*x509.Certificate{s.kept.Leaf()}, s.kept.Chain()...), nil
+		return s.kept.Certificates(), nil
 	}
 	leaf, err := s.leaf()
 	if err != nil {
@@ -145,7 +145,7 @@ func (s *exportSource) whole() (*pki.Identity, []*x509.Certificate, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	certs := append([]*x509.Certificate{id.Leaf()}, id.Chain()...)
+	certs := id.Certificates()
 	s.record(certs...)
 	return id, certs, nil
 }

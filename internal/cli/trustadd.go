@@ -168,23 +168,30 @@ func (o *trustAddOptions) throughDaemon(ctx context.Context, g globalOptions, fi
 	}
 }
 
-// throughFiles adds below the state directory itself, as nobody else writes there.
-func (o *trustAddOptions) throughFiles(gone error, files []admin.File) (adder, error) {
+// fromFiles is the environment that is meant as its files have it, where no daemon
+// answers; gone says why.
+func (o *trustAddOptions) fromFiles(gone error) (*config.Config, anchor.View, error) {
 	c, err := o.loadConfig(gone)
 	if err != nil {
-		return nil, err
+		return nil, anchor.View{}, err
 	}
 	name, err := o.pick(environmentNames(c), c.DefaultEnvironment)
 	if err != nil {
-		return nil, err
+		return nil, anchor.View{}, err
 	}
 	e, _ := c.Environment(name)
 	v, err := fileView(c, e, o.now)
+	return c, v, err
+}
+
+// throughFiles adds below the state directory itself, as nobody else writes there.
+func (o *trustAddOptions) throughFiles(gone error, files []admin.File) (adder, error) {
+	c, v, err := o.fromFiles(gone)
 	if err != nil {
 		return nil, err
 	}
 	return func(sums []string) (admin.TrustAddResult, error) {
-		return addToState(c, v, admin.TrustAddRequest{Environment: name, Files: files, SHA256: sums})
+		return addToState(c, v, admin.TrustAddRequest{Environment: v.Environment, Files: files, SHA256: sums})
 	}, nil
 }
 

@@ -184,20 +184,12 @@ func (p *fetchPlace) readProxy(c *config.Config, err error) error {
 }
 
 func (o *trustFetchOptions) placeInFiles(gone error) (*fetchPlace, error) {
-	c, err := o.loadConfig(gone)
+	c, v, err := o.fromFiles(gone)
 	if err != nil {
 		return nil, err
 	}
-	name, err := o.pick(environmentNames(c), c.DefaultEnvironment)
-	if err != nil {
-		return nil, err
-	}
-	e, _ := c.Environment(name)
-	v, err := fileView(c, e, o.now)
-	if err != nil {
-		return nil, err
-	}
-	p := &fetchPlace{environment: name, proxy: e.CRL.Proxy}
+	e, _ := c.Environment(v.Environment)
+	p := &fetchPlace{environment: v.Environment, proxy: e.CRL.Proxy}
 	for _, ca := range v.Bundle.Certificates() {
 		p.sums = append(p.sums, pki.Fingerprint(ca))
 	}

@@ -60,7 +60,7 @@ func keptCRLs(dir, environment string, bundle *trust.Bundle) ([]*trust.CRL, erro
 			continue
 		}
 		crl, err := trust.ReadCRL(der, k.Address, bundle.Certificates())
-		if err == nil && (strings.HasPrefix(k.Address, rotate.CarriedPrefix) || standsFor(crl, k.Address)) {
+		if err == nil && (strings.HasPrefix(k.Address, rotate.CarriedPrefix) || crl.MayBeOf(k.Address)) {
 			out = append(out, crl)
 		}
 	}
@@ -89,11 +89,4 @@ func readKept(d *state.Directory, environment, address string) ([]byte, error) {
 		return nil, fmt.Errorf("read crl %q: it is not one CRL, DER or PEM", address)
 	}
 	return contents.CRLs[0], nil
-}
-
-// standsFor reports whether a list is the one of this address: one that names other
-// distribution points is of another partition, and the daemon does not take it.
-func standsFor(crl *trust.CRL, address string) bool {
-	scope := crl.Scope()
-	return len(scope.RawNames) == 0 || slices.Contains(scope.Names, address)
 }

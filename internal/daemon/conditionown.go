@@ -74,7 +74,7 @@ func ownConditions(s *rotate.Slot, l *ownLook, strengths map[string]strength, ad
 func examine(snap *rotate.Snapshot, strength strength) *finding {
 	f := &finding{since: time.Now()}
 	id := snap.Generation.Identity
-	chain := append([]*x509.Certificate{id.Leaf()}, id.Chain()...)
+	chain := id.Certificates()
 	f.revoked = snap.Trust.Revoked(chain)
 	top := chain[len(chain)-1]
 	for _, root := range snap.Trust.Bundle().Roots() {

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -65,7 +64,7 @@ func (e environment) routes() []*route {
 	}
 	for _, s := range e.Slots {
 		if snap := s.Snapshot(); snap != nil && s.Status().Config.Environment == e.Name() {
-			for _, c := range append([]*x509.Certificate{snap.Generation.Identity.Leaf()}, snap.Generation.Identity.Chain()...) {
+			for _, c := range snap.Generation.Identity.Certificates() {
 				add(c, "the certificate of slot "+s.Name())
 			}
 		}
@@ -144,8 +143,7 @@ func (e environment) answers(c *trust.CRL, o *route) bool {
 	if ofIssuer && e.config.Profile == string(trust.Private) {
 		return true
 	}
-	brought := !strings.Contains(c.Origin(), "://") && path.Base(c.Origin()) == path.Base(o.address)
-	return brought && (ofIssuer || len(o.issuers) == 0) // who issued what a peer showed is not kept
+	return c.CameFor(o.address) && (ofIssuer || len(o.issuers) == 0) // who issued what a peer showed is not kept
 }
 
 func sameKey(a *x509.Certificate) func(*x509.Certificate) bool {
@@ -233,8 +231,8 @@ func (e environment) ask(ctx context.Context, client *fetch.Client, o *route, ha
 	if err != nil {
 		return nil, err
 	}
-	if scope := got.Scope(); len(scope.RawNames) > 0 && !slices.Contains(scope.Names, o.address) {
-		return nil, fmt.Errorf("the server has the list of %q, not of this address", scope.Names)
+	if !got.MayBeOf(o.address) {
+		return nil, fmt.Errorf("the server has the list of %q, not of this address", got.Scope().Names)
 	}
 	return got, nil
 }

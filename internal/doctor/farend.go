@@ -230,7 +230,7 @@ func (f *farEnd) chain(w wired) []*x509.Certificate {
 	for _, s := range w.Slots {
 		if snap := s.Snapshot(); snap != nil && s.Name() == w.Wired.Config.Slot {
 			id := snap.Generation.Identity
-			return append([]*x509.Certificate{id.Leaf()}, id.Chain()...)
+			return id.Certificates()
 		}
 	}
 	return nil

@@ -3,7 +3,6 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -95,7 +94,7 @@ func slotChain(_ context.Context, s slot, r *report) {
 		return
 	}
 	id, state := s.snap.Generation.Identity, s.snap.Trust
-	v, err := state.Verify(append([]*x509.Certificate{id.Leaf()}, id.Chain()...), trust.Request{Peers: trust.AnyName(), Revocation: trust.Off, Now: s.Now})
+	v, err := state.Verify(id.Certificates(), trust.Request{Peers: trust.AnyName(), Revocation: trust.Off, Now: s.Now})
 	if err != nil {
 		var refusal *trust.VerifyError
 		next := s.nextHint()
