@@ -2,6 +2,8 @@ package pki
 
 import (
 	"crypto/x509"
+	"fmt"
+	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
 )
@@ -47,12 +49,29 @@ func encodeTrustStore(e *pkcs12.Encoder, certs []*x509.Certificate, password []b
 	if len(certs) == 0 {
 		return nil, incoherent(partPKCS12, "there is no certificate to write")
 	}
-	data, err := e.EncodeTrustStore(certs, string(password))
+	data, err := e.EncodeTrustStoreEntries(named(certs), string(password))
 	if err != nil {
 		return nil, refusal(partPKCS12, "cannot be written: the password may hold a character that PKCS#12 has not").
 			advise("use letters, digits and common punctuation in the password")
 	}
 	return data, nil
+}
+
+// named gives each certificate the alias that Java shows. Java keeps one entry of an
+// alias, whatever its case: the second CA of a name, as after a change of key, gets a
+// number behind it.
+func named(certs []*x509.Certificate) []pkcs12.TrustStoreEntry {
+	var out []pkcs12.TrustStoreEntry
+	taken := map[string]bool{}
+	for _, c := range certs {
+		name := c.Subject.String()
+		for n := 2; taken[strings.ToLower(name)]; n++ {
+			name = fmt.Sprintf("%s (%d)", c.Subject, n)
+		}
+		taken[strings.ToLower(name)] = true
+		out = append(out, pkcs12.TrustStoreEntry{Cert: c, FriendlyName: name})
+	}
+	return out
 }
 
 func noPassword() *Error {

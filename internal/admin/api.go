@@ -12,7 +12,7 @@ type Status struct {
 	Environments []Environment `json:"environments"`
 	Slots        []Slot        `json:"slots"`
 	Tunnels      []Tunnel      `json:"tunnels"`
-	Services     []struct{}    `json:"services"`
+	Services     []Service     `json:"services"`
 	Requests     []Request     `json:"requests"`
 	Conditions   []Condition   `json:"conditions"`
 }
@@ -137,7 +137,7 @@ func (e *Error) Error() string { return e.Message }
 const (
 	CodeConfiguration = "configuration" // the configuration is wrong; nothing changed
 	CodeForbidden     = "forbidden"     // the caller may not change anything
-	CodeUnknown       = "unknown"       // there is no such slot or request
+	CodeUnknown       = "unknown"       // there is no such slot, service or request
 	CodeRefused       = "refused"       // examined and judged bad; what was served goes on
 	CodeFailed        = "failed"        // could not be done
 	CodeUsage         = "usage"         // the request does not make sense

@@ -47,6 +47,7 @@ type Backend struct {
 	Rollback   func(context.Context, Caller, RollbackRequest) (RotateResult, error)
 	Refusals   func(context.Context) []Refusal
 	Doctor     func(context.Context, DoctorRequest) (DoctorResult, error)
+	Deliver    func(context.Context, Caller, DeliverRequest) (DeliverResult, error)
 	// Trust may be nil.
 	Trust *TrustBackend
 	// Writers returns the user IDs that may change something.
@@ -83,6 +84,7 @@ func newServer(b Backend, answerIn time.Duration) *http.Server {
 	trustRoutes(mux, b)
 	doctorRoute(mux, b)
 	refusalRoutes(mux, b)
+	serviceRoute(mux, b)
 	mux.HandleFunc("/", notSupported)
 	open := newConnections(b.Writers)
 	return &http.Server{

@@ -78,8 +78,8 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVar(&a.global.output, "output", outputText, "text or json")
 	flags.DurationVar(&a.global.timeout, "timeout", 0, "how long to wait for daemon or peer (default 10s, or 30s for what changes something)")
 	complete(root, "output", outputText, outputJSON)
-	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newDoctorCmd(a), newRotateCmd(a), newRollbackCmd(a), newReloadCmd(a), newTrustCmd(a), newStateCmd(a),
-		newConfigCmd(a), newSandboxCmd(a), newCompletionCmd(a), newVersionCmd(a))
+	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newDoctorCmd(a), newRotateCmd(a), newRollbackCmd(a), newDeliverCmd(a), newServicesCmd(a), newReloadCmd(a), newTrustCmd(a), newStateCmd(a),
+		newConfigCmd(a), newSandboxCmd(a), newCompletionCmd(a), newVersionCmd(a), newHookCmd(a))
 	root.SetHelpCommand(newHelpCmd())
 	return root
 }
@@ -113,7 +113,7 @@ func (a *app) checkFlags(cmd *cobra.Command) error {
 
 // laterCommands are those of the contract that this version has not.
 func laterCommands() []string {
-	return []string{"check", "deliver", "services", "alerts", "upgrade", "config systemd"}
+	return []string{"check", "alerts", "upgrade", "config systemd"}
 }
 
 // needCommand is what a command does that only holds others.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/spinecert/spinecert/internal/format"
 	"github.com/spinecert/spinecert/trust"
 )
 
@@ -42,7 +42,7 @@ func newExportCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export (--slot S [--generation N] | --in FILE... [--key FILE]) --format F --to FILE",
 		Short: "Write certificates and keys in the form that a program wants",
-		Long: "Takes what a slot of this host has, or files of any form, and writes one of: " + strings.Join(exportFormatNames(), ", ") + ".\n" +
+		Long: "Takes what a slot of this host has, or files of any form, and writes one of: " + strings.Join(format.Names(), ", ") + ".\n" +
 			"--slot reads the state directory that the configuration names, as root or its owner, and needs no daemon. CAs and CRLs are those of\n" +
 			"the environment of the slot. What holds a private key is written with mode 0600, and never to a terminal. Nothing is judged.\n" +
 			"ldaprc writes trust.pem, fullchain.pem and key.pem, which it names, beside it.\n" +
@@ -63,11 +63,11 @@ func newExportCmd(a *app) *cobra.Command {
 	flags.StringVar(&o.key, "key", "", "`FILE` with the private key")
 	flags.StringVar(&o.slot, "slot", "", "take what slot `S` has, instead of files")
 	flags.Uint64Var(&o.generation, "generation", 0, "take generation `N` of the slot (default the one in force)")
-	flags.StringVar(&o.format, "format", "", "`F` is one of "+strings.Join(exportFormatNames(), ", "))
+	flags.StringVar(&o.format, "format", "", "`F` is one of "+strings.Join(format.Names(), ", "))
 	flags.StringVar(&o.to, "to", "", "`FILE` to write, or - for standard output")
 	flags.StringVar(&o.passwordFile, "password-file", "", "`F` has the password of PKCS#12 files, read or written, or of JKS, in its first line")
 	flags.BoolVar(&o.force, "force", false, "replace a file that is there")
-	complete(cmd, "format", exportFormatNames()...)
+	complete(cmd, "format", format.Names()...)
 	return cmd
 }
 
@@ -90,41 +90,40 @@ type exportResult struct {
 const exportUsage = "spinecert export --slot pcs --format combined --to pcs.pem, or --in fullchain.pem --key key.pem in place of --slot"
 
 // check finds the format and refuses what cannot be meant.
-func (o *exportOptions) check() (exportFormat, error) {
-	i := slices.IndexFunc(exportFormats(), func(f exportFormat) bool { return f.name == o.format })
+func (o *exportOptions) check() (format.Format, error) {
+	f, ok := format.Find(o.format)
 	switch {
 	case o.slot == "" && len(o.files) == 0:
-		return exportFormat{}, usagef(exportUsage, "export: --slot S or --in FILE is missing")
+		return format.Format{}, usagef(exportUsage, "export: --slot S or --in FILE is missing")
 	case o.slot != "" && (len(o.files) > 0 || o.key != ""):
-		return exportFormat{}, usagef(exportUsage, "export: --slot and --in, --key are one or the other")
+		return format.Format{}, usagef(exportUsage, "export: --slot and --in, --key are one or the other")
 	case o.slot == "" && o.numbered:
-		return exportFormat{}, usagef("name the slot with --slot", "--generation: is one of a slot")
+		return format.Format{}, usagef("name the slot with --slot", "--generation: is one of a slot")
 	case o.numbered && o.generation == 0:
-		return exportFormat{}, usagef("leave it out for the one in force", "--generation 0: they are counted from 1")
+		return format.Format{}, usagef("leave it out for the one in force", "--generation 0: they are counted from 1")
 	case o.format == "":
-		return exportFormat{}, usagef(exportUsage, "export: --format is missing")
-	case i < 0:
-		return exportFormat{}, usagef("use one of "+strings.Join(exportFormatNames(), ", "), "--format %q: unknown", o.format)
+		return format.Format{}, usagef(exportUsage, "export: --format is missing")
+	case !ok:
+		return format.Format{}, usagef("use one of "+strings.Join(format.Names(), ", "), "--format %q: unknown", o.format)
 	case o.to == "":
-		return exportFormat{}, usagef(exportUsage, "export: --to FILE is missing")
+		return format.Format{}, usagef(exportUsage, "export: --to FILE is missing")
 	case o.to == standardInput && o.json:
-		return exportFormat{}, usagef("name a file with --to, or leave --output json out", "--to -: standard output is taken by --output json")
+		return format.Format{}, usagef("name a file with --to, or leave --output json out", "--to -: standard output is taken by --output json")
 	}
-	f := exportFormats()[i]
 	return f, o.checkFormat(f)
 }
 
 // checkFormat refuses what a format cannot be asked for.
-func (o *exportOptions) checkFormat(f exportFormat) error {
+func (o *exportOptions) checkFormat(f format.Format) error {
 	switch {
-	case o.numbered && f.needs&needIdentity == 0:
-		return usagef("leave --generation out", "--format %s: is of the environment, which has no generations", f.name)
-	case o.to == standardInput && f.beside:
-		return usagef("name a file in a directory of its own with --to", "--to -: %s names files that are written beside it", f.name)
-	case o.to == standardInput && f.private && isTerminal(o.stdout):
+	case o.numbered && f.Needs&format.Identity == 0:
+		return usagef("leave --generation out", "--format %s: is of the environment, which has no generations", f.Name)
+	case o.to == standardInput && len(f.Beside) > 0:
+		return usagef("name a file in a directory of its own with --to", "--to -: %s names files that are written beside it", f.Name)
+	case o.to == standardInput && f.Private && isTerminal(o.stdout):
 		return usagef("name a file with --to", "--to -: a private key does not go to a terminal")
-	case f.password && o.passwordFile == "":
-		return usagef("put a password into a file of mode 0600 and name it with --password-file", "--format %s: needs --password-file", f.name)
+	case f.Password && o.passwordFile == "":
+		return usagef("put a password into a file of mode 0600 and name it with --password-file", "--format %s: needs --password-file", f.Name)
 	}
 	return nil
 }
@@ -136,15 +135,15 @@ func isTerminal(w io.Writer) bool {
 
 // runExport makes all of the output before it writes any of it.
 func runExport(_ context.Context, o *exportOptions) (*exportResult, error) {
-	format, err := o.check()
+	f, err := o.check()
 	if err != nil {
 		return nil, err
 	}
 	s := &exportSource{now: o.now, to: o.to}
-	if err := s.read(o, format); err != nil {
+	if err := s.read(o, f); err != nil {
 		return nil, err
 	}
-	data, err := format.encode(s)
+	data, err := s.encode(f)
 	if err != nil {
 		var verdict *trust.VerifyError
 		var own *exitError
@@ -153,25 +152,17 @@ func runExport(_ context.Context, o *exportOptions) (*exportResult, error) {
 		}
 		return nil, judged(codeMalformed, err)
 	}
-	r := &exportResult{Format: format.name, File: o.to, Private: format.private, Slot: o.slot, Generation: s.generation, Certificates: list(s.wrote),
+	r := &exportResult{Format: f.Name, File: o.to, Private: f.Private, Slot: o.slot, Generation: s.generation, Certificates: list(s.wrote),
 		CRLs: s.lists, Bytes: len(data), Notes: list(s.notes)}
 	if o.to == standardInput {
 		r.data = data
 		return r, nil
 	}
-	for _, f := range s.beside {
-		r.Beside = append(r.Beside, f.path)
+	for _, b := range s.beside {
+		r.Beside = append(r.Beside, b.path)
 	}
 	// The file that names the others comes last.
-	return r, writeExport(append(s.beside, exportFile{path: o.to, data: data, mode: format.mode()}), o.force)
-}
-
-// mode is that of the file.
-func (f exportFormat) mode() fs.FileMode {
-	if f.private {
-		return 0o600
-	}
-	return 0o644
+	return r, writeExport(append(s.beside, exportFile{path: o.to, data: data, mode: exportMode(f)}), o.force)
 }
 
 // show says what was written, or is it.

@@ -3,17 +3,15 @@ package cli
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/spinecert/spinecert/internal/durable"
+	"github.com/spinecert/spinecert/internal/format"
 )
 
 // exportFile is one file to write.
@@ -23,44 +21,49 @@ type exportFile struct {
 	mode fs.FileMode
 }
 
-// ldaprc is the configuration of OpenLDAP's client (ldap.conf(5)): three lines
-// that name files beside it by absolute path, as relative ones count from where the
-// client was started. TLS_CACERT is one file, subCAs first (SPINE.md, 5). TLS_CERT
-// has the chain too: a client that is linked with GnuTLS sends what is in the file.
-func (s *exportSource) ldaprc() ([]byte, error) {
+// besideName is the name of a file that another one names.
+func besideName(f format.Format) string {
+	switch f.Name {
+	case "trust-pem":
+		return "trust.pem"
+	default:
+		return f.Name + ".pem"
+	}
+}
+
+// encodeBeside makes a file that names others, and those, in the same directory.
+func (s *exportSource) encodeBeside(f format.Format) ([]byte, error) {
 	to, err := filepath.Abs(s.to)
 	if err != nil {
 		return nil, failed(codeFailed, err)
 	}
-	var lines strings.Builder
-	for _, f := range []struct {
-		option, name string
-		mode         fs.FileMode
-		encode       func() ([]byte, error)
-	}{
-		{"TLS_CACERT", "trust.pem", 0o644, s.trustPEM},
-		{"TLS_KEY", "key.pem", 0o600, s.keyOnly},
-		{"TLS_CERT", "fullchain.pem", 0o644, s.fullChain},
-	} {
-		path := filepath.Join(filepath.Dir(to), f.name)
-		switch {
-		case path == to:
-			return nil, usagef("call it ldaprc", "--to %q: the file %s is written beside it", s.to, f.name)
-		case strings.ContainsFunc(path, unicode.IsControl):
-			return nil, usagef("use another directory", "--to %q: OpenLDAP reads no path with control characters", s.to)
+	paths := map[string]string{}
+	var others []format.Format
+	for _, name := range f.Beside {
+		other, _ := format.Find(name)
+		path := filepath.Join(filepath.Dir(to), besideName(other))
+		if path == to {
+			return nil, usagef("call it "+f.Name, "--to %q: the file %s is written beside it", s.to, filepath.Base(path))
 		}
+		paths[name] = path
+		others = append(others, other)
+	}
+	data, err := f.Encode(format.Source{Paths: paths})
+	if err != nil {
+		return nil, usagef("use another directory", "--to %q: %w", s.to, err)
+	}
+	for _, other := range others {
 		s.wrote = nil // of all files the certificates of the identity are told
-		data, err := f.encode()
+		data, err := s.encode(other)
 		if err != nil {
 			return nil, err
 		}
-		s.beside = append(s.beside, exportFile{path, data, f.mode})
-		fmt.Fprintf(&lines, "%s %s\n", f.option, path)
+		s.beside = append(s.beside, exportFile{paths[other.Name], data, exportMode(other)})
 	}
-	if _, err := s.identity(); err != nil {
+	if _, err := s.identity(); err != nil { // the key is that of the certificate
 		return nil, err
 	}
-	return []byte(lines.String()), nil
+	return data, nil
 }
 
 // writeExport writes all files or, as far as they are new, none. A file of a set

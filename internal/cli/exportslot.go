@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/format"
 )
 
 // codeEmpty is for a slot that has nothing yet.
@@ -11,7 +12,7 @@ const codeEmpty = "empty"
 
 // readSlot reads what the format needs of a slot of the configuration: its
 // identity from the state directory, CAs and CRLs of its environment.
-func (s *exportSource) readSlot(o *exportOptions, f exportFormat) error {
+func (s *exportSource) readSlot(o *exportOptions, f format.Format) error {
 	c, err := o.loadConfig()
 	if err != nil {
 		return err
@@ -24,12 +25,12 @@ func (s *exportSource) readSlot(o *exportOptions, f exportFormat) error {
 	if !ok {
 		return failed(codeFailed, fmt.Errorf("slot %q: environment %q is not in the configuration", slot.Name, slot.Environment))
 	}
-	if f.needs&needTrust != 0 {
+	if f.Needs&format.Trust != 0 {
 		if err := s.readEnvironment(c, e); err != nil {
 			return err
 		}
 	}
-	if f.needs&needCRLs != 0 {
+	if f.Needs&format.CRLs != 0 {
 		if len(e.CRL.Files) == 0 {
 			e := failed(codeEmpty, fmt.Errorf("environment %q names no CRL files", e.Name))
 			e.hint = "name the CRLs with --in, or crl.files in " + c.File
@@ -39,7 +40,7 @@ func (s *exportSource) readSlot(o *exportOptions, f exportFormat) error {
 			return err
 		}
 	}
-	if f.needs&needIdentity != 0 {
+	if f.Needs&format.Identity != 0 {
 		return s.readGeneration(c, slot, o.generation)
 	}
 	return nil

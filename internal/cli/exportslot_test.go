@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/format"
 	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/internal/testpki"
 	"github.com/spinecert/spinecert/pki"
@@ -99,24 +100,35 @@ func (k *keptSlots) export(t *testing.T, args ...string) (exit int, stdout, stde
 func TestExportSlot(t *testing.T) {
 	t.Parallel()
 	k := newKeptSlots(t)
-	for _, f := range exportFormats() {
-		if f.needs != needIdentity || f.password { // those are never the same twice
+	for _, f := range format.Formats() {
+		if f.Needs&^format.Identity != 0 || f.Password { // those are never the same twice
 			continue
 		}
-		exit, want, errs := k.export(t, "--in", filepath.Join(k.dir, "first.pem"), "--format", f.name)
+		exit, want, errs := k.export(t, "--in", filepath.Join(k.dir, "first.pem"), "--format", f.Name)
 		if exit != exitDone || want == "" {
-			t.Fatalf("%s of files: exit %d, %s", f.name, exit, errs)
+			t.Fatalf("%s of files: exit %d, %s", f.Name, exit, errs)
 		}
-		if exit, got, errs := k.export(t, "--slot", "pcs", "--generation", "1", "--format", f.name); exit != exitDone || got != want {
-			t.Errorf("%s of generation 1: exit %d, %s, %q", f.name, exit, errs, got)
+		if exit, got, errs := k.export(t, "--slot", "pcs", "--generation", "1", "--format", f.Name); exit != exitDone || got != want {
+			t.Errorf("%s of generation 1: exit %d, %s, %q", f.Name, exit, errs, got)
 		}
-		if _, got, _ := k.export(t, "--slot", "pcs", "--generation", "2", "--format", f.name); got == want && f.name != "chain" {
-			t.Errorf("%s is that of generation 1", f.name)
+		if _, got, _ := k.export(t, "--slot", "pcs", "--generation", "2", "--format", f.Name); got == want && f.Name != "chain" {
+			t.Errorf("%s is that of generation 1", f.Name)
 		}
 	}
 	for name, want := range map[string][]byte{"fullchain": k.second.FullChainPEM(), "key": k.second.KeyPEM()} {
 		if exit, got, errs := k.export(t, "--slot", "pcs", "--format", name); exit != exitDone || got != string(want) {
 			t.Errorf("%s: exit %d, %s, %q", name, exit, errs, got)
+		}
+	}
+	// The same as is delivered to services.
+	source := format.Source{Certificates: append([]*x509.Certificate{k.second.Cert}, k.second.Chain...), Key: k.second.Key}
+	for _, f := range format.Formats() {
+		if f.Needs&^format.Identity != 0 || f.Password {
+			continue
+		}
+		want, err := f.Encode(source)
+		if exit, got, errs := k.export(t, "--slot", "pcs", "--format", f.Name); err != nil || exit != exitDone || got != string(want) {
+			t.Errorf("%s is not what is delivered: %v, exit %d, %s", f.Name, err, exit, errs)
 		}
 	}
 	exit, got, errs := k.export(t, "--slot", "pcs", "--format", "trust-pem")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/enrol"
+	"github.com/spinecert/spinecert/internal/format"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -35,18 +36,18 @@ type exportSource struct {
 }
 
 // read reads what the format needs, from the slot or from files.
-func (s *exportSource) read(o *exportOptions, f exportFormat) error {
+func (s *exportSource) read(o *exportOptions, f format.Format) error {
 	var err error
 	if s.password, err = readPassword(o.passwordFile); err != nil {
 		return err
 	}
-	if f.password {
+	if f.Password {
 		s.judgePassword(o.passwordFile)
 	}
 	switch {
 	case o.slot != "":
 		return s.readSlot(o, f)
-	case f.needs == needCRLs:
+	case f.Needs == format.CRLs:
 		return s.readCRLs(o.files, o.stdin)
 	}
 	if s.answer, err = readAnswer(o.files, o.stdin, s.password); err != nil {
@@ -117,40 +118,29 @@ func (s *exportSource) readCRLs(names []string, stdin io.Reader) error {
 	return nil
 }
 
-// identity is leaf, chain and key, which fit together.
-func (s *exportSource) identity() (*pki.Identity, error) {
-	if s.kept != nil {
-		return s.kept, nil
+// noKey says what is missing where the files hold no private key.
+func (s *exportSource) noKey() error {
+	f := judged(codeMalformed, errors.New("there is no private key in the files"))
+	f.hint = "name it with --key"
+	if !slices.ContainsFunc(s.answer.Certificates, func(p enrol.Piece) bool { return !p.Certificate.IsCA }) {
+		f.hint += "; CA certificates alone make a trust store: --format trust-pem, or trust-pkcs12 for Java"
 	}
-	if s.key == nil {
-		f := judged(codeMalformed, errors.New("there is no private key in the files"))
-		f.hint = "name it with --key"
-		if !slices.ContainsFunc(s.answer.Certificates, func(p enrol.Piece) bool { return !p.Certificate.IsCA }) {
-			f.hint += "; CA certificates alone make a trust store: --format trust-pem, or trust-pkcs12 for Java"
-		}
-		return nil, f
-	}
-	certs, err := s.leafAndChain()
-	if err != nil {
-		return nil, err
-	}
-	return pki.NewIdentity(certs, s.key)
+	return f
 }
 
-// authorities are the CAs, subCAs first.
+// authorities are the CAs, subCAs first, with notes on what programs make of them.
 func (s *exportSource) authorities() ([]*x509.Certificate, error) {
-	from := s.answer
-	if s.bundle != nil {
-		from = &enrol.Answer{}
-		for _, c := range s.bundle {
-			from.Certificates = append(from.Certificates, enrol.Piece{Certificate: c})
+	from := s.bundle
+	if from == nil {
+		for _, p := range s.answer.Certificates {
+			from = append(from, p.Certificate)
 		}
 	}
-	cas := from.CAs()
+	cas := format.Authorities(from)
 	if len(cas) == 0 {
 		return nil, errors.New("there is no CA certificate in the files")
 	}
-	if len(cas) < len(from.Certificates) {
+	if len(cas) < len(from) {
 		s.notes = append(s.notes, "certificates that are no CA were left out")
 	}
 	if last := cas[len(cas)-1]; !pki.IssuedBy(last, last) {
@@ -165,6 +155,5 @@ func (s *exportSource) authorities() ([]*x509.Certificate, error) {
 	if len(over) > 0 {
 		s.notes = append(s.notes, "expired, and of no use in a trust store: "+strings.Join(over, "; "))
 	}
-	s.record(cas...)
 	return cas, nil
 }

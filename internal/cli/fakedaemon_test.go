@@ -37,6 +37,7 @@ func serveFakeDaemons(t *testing.T) string {
 		}}
 	old := good // a daemon that knows no requests
 	good.NewRequest, good.Request, good.Cancel, good.Import, good.Rollback = fakeNewRequest, fakeRequest, fakeCancel, fakeImport, fakeRollback
+	good.Deliver = fakeDeliver
 	good.Refusals = func(context.Context) []admin.Refusal { return exampleRefusals() }
 	badConfig := good
 	badConfig.Reload = func(context.Context, admin.Caller) (admin.ReloadResult, error) {
@@ -190,7 +191,7 @@ func exampleStatus() admin.Status {
 			{Name: "ssp-in", Direction: "inbound", Slot: "pcs", State: "open", Listen: []string{"0.0.0.0:4430"}, Forward: "127.0.0.1:8080", Connections: 2, Accepted: 100, Refused: 3},
 			{Name: "sds-out", Direction: "outbound", Slot: "new", State: "closed", Listen: []string{"unix:/run/spinecert/sds.sock"}, Forward: "ldap.example:636", LastError: "slot not ready"},
 		},
-		Services: []struct{}{}, Requests: []admin.Request{
+		Services: exampleServices(), Requests: []admin.Request{
 			{ID: "0123456789abcdef", Slot: "pcs", Environment: "live", FQDN: "pcs.thirdparty.nhs.uk", SANs: []string{}, Key: "rsa-2048", Created: day(2026, 11, 1),
 				Age: 20 * 24 * 3600, By: "prepare", Reason: "expiring", State: admin.RequestOpen},
 			{ID: "fedcba9876543210", Slot: "old", Environment: "live", FQDN: "old.thirdparty.nhs.uk", SANs: []string{}, Key: "rsa-4096", Created: day(2026, 11, 20),

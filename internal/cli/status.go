@@ -26,7 +26,7 @@ func newStatusCmd(a *app) *cobra.Command {
 	var refusals bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show how the daemon stands: slots, tunnels, environments, conditions",
+		Short: "Show how the daemon stands: slots, tunnels, services, environments, conditions",
 		Long:  "Asks the daemon how things stand, or which peers it refused last, and why. Exit status 1: there is no daemon that answers.",
 		Args:  exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,6 +74,7 @@ func (r *statusResult) show(p *page) {
 	r.showSlots(p)
 	showRequests(p, r.Requests)
 	r.showTunnels(p)
+	showServices(p, r.Services)
 	r.showEnvironments(p)
 	r.showConditions(p)
 }

@@ -50,6 +50,11 @@ func (r *reading) forward(t text) Address {
 		r.fail(t.place, "no address to forward to is named", "write forward: 127.0.0.1:8080, or unix:/path")
 		return Address{}
 	}
+	return r.dialled(t)
+}
+
+// dialled returns an address that is connected to; the zero Address after a mistake.
+func (r *reading) dialled(t text) Address {
 	if file, ok := strings.CutPrefix(t.text, "unix:"); ok {
 		return Address{"unix", r.unix(t.place, file)}
 	}

@@ -41,6 +41,9 @@ func (p place) item(i int) place {
 }
 
 func (p place) at(n ast.Node) place {
+	if block, ok := n.(*ast.MappingNode); ok && !block.IsFlowStyle && len(block.Values) > 0 {
+		n = block.Values[0].Key // the token of the mapping itself is a colon
+	}
 	if t := n.GetToken(); t != nil && t.Position != nil {
 		p.line, p.column = t.Position.Line, t.Position.Column
 	}

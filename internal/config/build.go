@@ -39,6 +39,7 @@ func (r *reading) config(raw *rawConfig) *Config {
 	c.Organisation = Organisation{raw.Organisation.Name.text, raw.Organisation.Contact.text, raw.Organisation.ODS.text}
 	r.separateListeners(raw, c)
 	r.keepManaged(raw, c)
+	r.services(raw, c)
 	return c
 }
 
@@ -299,7 +300,7 @@ func (r *reading) admin(raw *rawAdmin) Admin {
 }
 
 func (r *reading) group(raw text) string {
-	if raw.text != "" && !userWords.MatchString(raw.text) {
+	if raw.text != "" && (!userWords.MatchString(raw.text) || !validID(raw.text)) {
 		r.fail(raw.place, "must be the name or the gid of a group"+raw.not(raw.text), "")
 	}
 	return raw.text

@@ -32,7 +32,7 @@ func (l *list[T]) bind(r *reading, p place, tag reflect.StructTag, n ast.Node) {
 	l.set = true
 	l.items = make([]T, len(sequence.Values))
 	for i, item := range sequence.Values {
-		r.value(reflect.ValueOf(&l.items[i]).Elem(), p.item(i), itemTag(tag), item)
+		r.value(reflect.ValueOf(&l.items[i]).Elem(), p.item(i).at(item), itemTag(tag), item)
 	}
 }
 
@@ -138,4 +138,72 @@ func (l *rawListener) bind(r *reading, p place, tag reflect.StructTag, n ast.Nod
 		return
 	}
 	l.word.bind(r, p, "", n)
+}
+
+// orNone is a mapping, or the word none.
+type orNone[T any] struct {
+	place
+	none   bool // written as the word
+	mapped bool // written as a mapping
+	value  T
+}
+
+func (o *orNone[T]) bind(r *reading, p place, _ reflect.StructTag, n ast.Node) {
+	o.place = p
+	if n == nil {
+		return
+	}
+	if o.none = r.none(p, n, "none or a mapping"); o.none {
+		return
+	}
+	if _, o.mapped = n.(*ast.MappingNode); o.mapped {
+		r.structure(reflect.ValueOf(&o.value).Elem(), p.at(n), n)
+	}
+}
+
+// rawProbes is a probe, a list of them, or the word none.
+type rawProbes struct {
+	place
+	set    bool // written, as one of the three
+	listed bool
+	items  []rawProbe
+}
+
+func (ps *rawProbes) bind(r *reading, p place, _ reflect.StructTag, n ast.Node) {
+	ps.place = p
+	if n == nil {
+		return
+	}
+	if ps.set = r.none(p, n, "none, a mapping or a list of mappings"); ps.set {
+		return
+	}
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		ps.set, ps.items = true, make([]rawProbe, 1)
+		r.structure(reflect.ValueOf(&ps.items[0]).Elem(), p.at(n), n)
+	case *ast.SequenceNode:
+		ps.set, ps.listed, ps.items = true, true, make([]rawProbe, len(n.Values))
+		for i, item := range n.Values {
+			r.structure(reflect.ValueOf(&ps.items[i]).Elem(), p.item(i).at(item), item)
+		}
+	}
+}
+
+// none reports whether n is the word none. What is neither this word nor a collection is a problem.
+func (r *reading) none(p place, n ast.Node, choices string) bool {
+	const hint = "if nothing is meant, write the word none"
+	word, scalar := scalarText(n)
+	switch n.(type) {
+	case *ast.NullNode:
+		r.shape(p, "the key has no value", hint)
+	case *ast.SequenceNode:
+		if !strings.Contains(choices, "list") {
+			r.shape(p.at(n), "must be "+choices+", not a list", hint)
+		}
+	default:
+		if scalar && word != "none" {
+			r.shape(p.at(n), "must be "+choices+p.not(word), hint)
+		}
+	}
+	return scalar && word == "none"
 }

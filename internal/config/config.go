@@ -14,8 +14,9 @@ type Config struct {
 	File               string // absolute path of the file it was read from
 	DefaultEnvironment string // "" when there are several environments and every slot names its own
 	Environments       []Environment
-	Slots              []Slot // in the order of the file, like Environments and Tunnels
+	Slots              []Slot // in the order of the file, like Environments, Tunnels and Services
 	Tunnels            []Tunnel
+	Services           []Service
 	Admin              Admin
 	State              State
 	ClockMaxStep       time.Duration // clock.max_step
@@ -27,6 +28,7 @@ type Config struct {
 	warnings     []Problem
 	environments index[Environment]
 	slots        index[Slot]
+	services     index[Service]
 }
 
 // Environment returns the environment called name.
@@ -37,6 +39,11 @@ func (c *Config) Environment(name string) (Environment, bool) {
 // Slot returns the slot called name.
 func (c *Config) Slot(name string) (Slot, bool) {
 	return c.slots.find(c.Slots, name, func(s *Slot) string { return s.Name })
+}
+
+// Service returns the service called name.
+func (c *Config) Service(name string) (Service, bool) {
+	return c.services.find(c.Services, name, func(s *Service) string { return s.Name })
 }
 
 // index finds rows by name. There may be 10,000 slots, and each is asked for by

@@ -27,6 +27,10 @@ func FuzzParse(f *testing.F) {
 	f.Add("environments: {live: {trust: [SECRET, \"SECRET\"]}}\nSECRET\n")
 	f.Add("environments:\n  live:\n    crl: {proxy: SECRET}\n    revocation: SECRET\n")
 	f.Add("log: {level: |SECRET\n")
+	f.Add("services:\n  a: {slot: SECRET, deliver: {directory: SECRET, files: [SECRET, {format: SECRET, name: SECRET, owner: SECRET, group: SECRET, mode: SECRET, password_file: SECRET}]}}\n")
+	f.Add("services:\n  a: {reload: SECRET, probe: SECRET, validate: {exec: [/a, SECRET], unit: SECRET}, after: [SECRET], on_failure: SECRET}\n")
+	f.Add("services:\n  a: {reload: {unit: SECRET, action: SECRET, signal: SECRET, haproxy: \"@SECRET\", exec: [SECRET, SECRET], window: SECRET}, probe: {exec: [SECRET], address: SECRET}}\n")
+	f.Add("services:\n  a: {reload: {unit: a, exec: \"/a SECRET\"}, probe: [{address: SECRET, server_name: SECRET, protocol: SECRET, stable: SECRET}, SECRET]}\n")
 	f.Fuzz(func(t *testing.T, data string) {
 		const secret = "p@ssw0rd=s3cr3t"
 		data = strings.ReplaceAll(data, "SECRET", secret) + "\nadmin_password: " + secret + "\n"

@@ -9,13 +9,13 @@ type rawConfig struct {
 	Environments       table[rawEnvironment] `yaml:"environments" doc:"Trust configurations by name. At least one is needed."`
 	Slots              table[rawSlot]        `yaml:"slots" doc:"The identities of this host, by name."`
 	Tunnels            table[rawTunnel]      `yaml:"tunnels" doc:"Listeners that terminate or originate TLS-MA, by name."`
+	Services           table[rawService]     `yaml:"services" doc:"Local programs that are given files, told, and seen to serve them, by name."`
 	Admin              rawAdmin              `yaml:"admin" doc:"How the daemon is asked and watched."`
 	State              rawState              `yaml:"state" doc:"What the daemon writes."`
 	Clock              rawClock              `yaml:"clock" doc:"When the clock is not to be trusted."`
 	Limits             rawLimits             `yaml:"limits" doc:"Limits of the whole daemon."`
 	Organisation       rawOrganisation       `yaml:"organisation" doc:"Who asks for certificates: what the mail for a request says."`
 	Log                rawLog                `yaml:"log" doc:"What is logged, and how."`
-	Services           later                 `yaml:"services"`
 	Alerts             later                 `yaml:"alerts"`
 	Issuers            later                 `yaml:"issuers"`
 	Directory          later                 `yaml:"directory"`

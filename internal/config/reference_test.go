@@ -43,6 +43,14 @@ func rowsOf(t reflect.Type, prefix string) []referenceRow {
 			rows = append(rows, rowsOf(value.Type, key+".NAME.")...)
 		case field.Type == reflect.TypeFor[list[rawListener]]():
 			rows = append(rows, rowsOf(reflect.TypeFor[rawSocket](), key+"[].")...)
+		case field.Type == reflect.TypeFor[list[rawServiceFile]]():
+			rows = append(rows, rowsOf(reflect.TypeFor[rawServiceFile](), key+"[].")...)
+		case field.Type == reflect.TypeFor[orNone[rawValidate]]():
+			rows = append(rows, rowsOf(reflect.TypeFor[rawValidate](), key+".")...)
+		case field.Type == reflect.TypeFor[orNone[rawReload]]():
+			rows = append(rows, rowsOf(reflect.TypeFor[rawReload](), key+".")...)
+		case field.Type == reflect.TypeFor[rawProbes]():
+			rows = append(rows, rowsOf(reflect.TypeFor[rawProbe](), key+".")...)
 		case strings.HasPrefix(field.Type.Name(), "raw"):
 			rows = append(rows, rowsOf(field.Type, key+".")...)
 		}
@@ -54,12 +62,14 @@ func kindOf(field reflect.StructField) string {
 	name := field.Type.Name()
 	kind := map[string]string{
 		"text": "text", "path": "path", "boolean": "true or false", "count": "number", "duration": "duration", "size": "size",
-		"automatic": "auto or list",
+		"automatic": "auto or list", "rawProbes": "none, mapping or list of mappings",
 	}[name]
 	switch {
 	case kind != "":
 	case strings.HasPrefix(name, "list["):
 		kind = "list"
+	case strings.HasPrefix(name, "orNone["):
+		kind = "none or mapping"
 	default:
 		kind = "mapping"
 	}
@@ -159,13 +169,13 @@ func contractKeys(t *testing.T) []string {
 		case yaml.MapSlice:
 			for _, item := range value {
 				key := prefix + item.Key.(string)
-				if prefix == "environments." || prefix == "slots." || prefix == "tunnels." {
+				if prefix == "environments." || prefix == "slots." || prefix == "tunnels." || prefix == "services." {
 					key = prefix + "NAME"
 				} else if !seen[key] {
 					seen[key] = true
 					keys = append(keys, key)
 				}
-				if key == "services" || key == "alerts" {
+				if key == "alerts" {
 					continue // refused as a whole
 				}
 				walk(key+".", item.Value)
@@ -198,8 +208,8 @@ func TestExample(t *testing.T) {
 			if got, want := c.Environments[0].Trust[0], "/etc/spinecert/trust/live.pem"; got != want {
 				t.Errorf("trust = %q, want %q", got, want)
 			}
-			if name == "everything" && (len(c.Slots) < 1 || len(c.Tunnels) < 2) {
-				t.Errorf("%d slots, %d tunnels: the commented settings were not found", len(c.Slots), len(c.Tunnels))
+			if name == "everything" && (len(c.Slots) < 1 || len(c.Tunnels) < 2 || len(c.Services) < 4) {
+				t.Errorf("%d slots, %d tunnels, %d services: the commented settings were not found", len(c.Slots), len(c.Tunnels), len(c.Services))
 			}
 		})
 	}

@@ -146,3 +146,17 @@ func (*automatic) schema() *jsonschema.Schema {
 func (*rawListener) schema() *jsonschema.Schema {
 	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, reflected(reflect.TypeFor[rawSocket]())}}
 }
+
+func (*orNone[T]) schema() *jsonschema.Schema {
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{noneSchema(), reflected(reflect.TypeFor[T]())}}
+}
+
+func (*rawProbes) schema() *jsonschema.Schema {
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+		noneSchema(),
+		reflected(reflect.TypeFor[rawProbe]()),
+		{Type: "array", Items: reflected(reflect.TypeFor[rawProbe]())},
+	}}
+}
+
+func noneSchema() *jsonschema.Schema { return &jsonschema.Schema{Type: "string", Enum: []any{"none"}} }

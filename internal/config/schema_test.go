@@ -48,10 +48,23 @@ func find(schema map[string]any, path []string) map[string]any {
 	properties, _ := schema["properties"].(map[string]any)
 	next, _ := properties[name].(map[string]any)
 	if listed {
-		items := next["items"].(map[string]any)
-		next = items["oneOf"].([]any)[1].(map[string]any)
+		next = next["items"].(map[string]any)
+	}
+	if len(path) > 1 {
+		next = mapping(next)
 	}
 	return find(next, path[1:])
+}
+
+// mapping returns the choice of a schema that is a mapping; the schema itself if it has no choices.
+func mapping(schema map[string]any) map[string]any {
+	choices, _ := schema["oneOf"].([]any)
+	for _, choice := range choices {
+		if choice := choice.(map[string]any); choice["type"] == "object" {
+			return choice
+		}
+	}
+	return schema
 }
 
 // The patterns of the schema accept what the parsers accept.
@@ -76,6 +89,7 @@ func TestDefaultsAreValid(t *testing.T) {
 	for _, raw := range []reflect.Value{
 		reflect.ValueOf(new(rawConfig)), reflect.ValueOf(new(rawEnvironment)), reflect.ValueOf(new(rawSlot)),
 		reflect.ValueOf(new(rawTunnel)), reflect.ValueOf(new(rawSocket)),
+		reflect.ValueOf(new(rawService)), reflect.ValueOf(new(rawServiceFile)), reflect.ValueOf(new(rawValidate)), reflect.ValueOf(new(rawReload)), reflect.ValueOf(new(rawProbe)),
 	} {
 		r.structure(raw.Elem(), place{}, nil)
 	}

@@ -19,7 +19,7 @@ func UserID(name string) (uint32, error) {
 	return uint32(id), err
 }
 
-// validID reports whether a word of digits is a uid; the last one stands for none, see setresuid(2).
+// validID reports whether a word of digits is a uid or gid; the last one stands for none, see setresuid(2) and chown(2).
 func validID(name string) bool {
 	if name[0] < '0' || name[0] > '9' {
 		return true

@@ -87,7 +87,7 @@ func (t *text) bind(r *reading, p place, tag reflect.StructTag, n ast.Node) {
 		}
 	}
 	hint := ""
-	if near := nearest(t.text, allowed); near != "" {
+	if near := nearest(strings.TrimPrefix(strings.ToUpper(t.text), "SIG"), allowed); near != "" { // SIGHUP is HUP
 		hint = fmt.Sprintf("did you mean %q?", near)
 	} else if t.text == "false" {
 		hint = `if off is meant, write "off" in quotes: a YAML 1.1 tool turns the bare word into false`

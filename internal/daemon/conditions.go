@@ -56,6 +56,9 @@ func (d *Daemon) conditions(now time.Time, requests []admin.Request) []admin.Con
 	for _, t := range live {
 		d.tunnelConditions(t, add)
 	}
+	for _, st := range d.services.Status() {
+		serviceCondition(&st, now, add)
+	}
 	if err := d.audit.failing(); err != nil {
 		add("state_unwritable", "state", "warning", d.started, err.Error(), "make room, or give the directory back to the daemon's user")
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/clock"
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/deliver"
 	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/internal/tunnel"
@@ -41,36 +42,37 @@ const stageTimeout = 20 * time.Second
 
 // Daemon is one running spinecertd.
 type Daemon struct {
-	version string
-	file    string
-	started time.Time
-	uid     int
-	pid     int
-	log     *slog.Logger
-	level   *slog.LevelVar
-	metrics *metrics
-	keeper  *rotate.Keeper
-	gate    *tunnel.Gate
-	store   *witness
-	manager *manage.Manager
-	renewed chan string // slots whose requests are to be looked after
-	seen    seen
-	roots   roots
-	own     ownFindings
-	audit   *audit
-	events  chan func()    // for the log
-	handed  chan func()    // of reviews, which must not wait
-	lines   chan auditLine // for the audit file
-	beat    atomic.Int64   // when the run loop turned last: nanoseconds since started, which no step of the clock changes
-	staged  atomic.Bool    // READY was said
-	ready   chan struct{}
-	reloads sync.Mutex    // held by a reload; one at a time
-	diffs   chan struct{} // full while a trust diff is made; one at a time
-	exams   *examiner     // for doctor
-	denied  *budget       // of the lines on what was forbidden
-	clock   *clockWatch
-	recent  *recent       // refusals of peers
-	changed chan struct{} // full when open connections are to be judged again
+	version  string
+	file     string
+	started  time.Time
+	uid      int
+	pid      int
+	log      *slog.Logger
+	level    *slog.LevelVar
+	metrics  *metrics
+	keeper   *rotate.Keeper
+	gate     *tunnel.Gate
+	store    *witness
+	manager  *manage.Manager
+	services *deliver.Manager
+	renewed  chan string // slots whose requests are to be looked after
+	seen     seen
+	roots    roots
+	own      ownFindings
+	audit    *audit
+	events   chan func()    // for the log
+	handed   chan func()    // of reviews, which must not wait
+	lines    chan auditLine // for the audit file
+	beat     atomic.Int64   // when the run loop turned last: nanoseconds since started, which no step of the clock changes
+	staged   atomic.Bool    // READY was said
+	ready    chan struct{}
+	reloads  sync.Mutex    // held by a reload; one at a time
+	diffs    chan struct{} // full while a trust diff is made; one at a time
+	exams    *examiner     // for doctor
+	denied   *budget       // of the lines on what was forbidden
+	clock    *clockWatch
+	recent   *recent       // refusals of peers
+	changed  chan struct{} // full when open connections are to be judged again
 
 	auditRefusals, auditCuts *sharedBudget
 
@@ -148,7 +150,7 @@ func newDaemon(o Options, c *config.Config, dir *state.Directory, hangups chan o
 	d.audit.lost = d.metrics.lostEvents.Inc
 	d.keeper = rotate.New(rotate.Options{Store: d.store, CRLs: dir, Events: d.onRotate, ClockSuspect: d.clockSuspect,
 		Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
-	d.manager = newManager(d)
+	d.manager, d.services = newManager(d), newServices(d)
 	return d
 }
 
@@ -216,6 +218,7 @@ func (d *Daemon) run(ctx context.Context) error {
 		d.notify(sd.SdNotifyReady + "\nSTATUS=" + d.summary())
 		d.record1("ready", slog.LevelInfo, d.summary())
 		group.Go(func() error { d.answerHangups(ctx); return nil })
+		group.Go(func() error { return d.services.Run(serve) })
 	}
 	<-ctx.Done()
 	return d.shutdown(context.WithoutCancel(ctx))

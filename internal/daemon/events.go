@@ -53,9 +53,11 @@ func (d *Daemon) onRotate(e rotate.Event) {
 		d.store.forget(e.Slot)
 		d.wakeRequests(e.Slot)
 		d.wakeReadiness()
+		d.services.WakeSlot(e.Slot)
 	case rotate.EventRestored:
 		d.metrics.restored(e.Slot, e.To.Since)
 		d.wakeReadiness()
+		d.services.WakeSlot(e.Slot)
 	case rotate.EventDamaged:
 		if e.To != nil {
 			d.store.found(e.Slot, e.Time, fmt.Sprintf("generation %d serves, as the one in force cannot be loaded: %v", e.To.Number, e.Err))
@@ -74,6 +76,7 @@ func (d *Daemon) onRotate(e rotate.Event) {
 		d.metrics.watchLost.WithLabelValues(e.Reason).Inc()
 	case rotate.EventTrustChanged:
 		d.wakeReview()
+		d.services.WakeEnvironment(e.Environment)
 	case rotate.EventCRLFetch:
 		d.metrics.crlFetches.WithLabelValues(e.Environment, e.Result).Inc()
 	}

@@ -6,6 +6,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/deliver"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 )
@@ -15,7 +16,7 @@ type facts struct{ d *Daemon }
 
 // families are the names of what facts gathers.
 type families struct {
-	ready, generation, pending, notAfter, caNotAfter, crlNext, connections, bytes, request, writable, clock, condition *family
+	ready, generation, pending, notAfter, caNotAfter, crlNext, connections, bytes, inSync, request, writable, clock, condition *family
 }
 
 // fact is constant; it is a variable because Go has no constant structs.
@@ -29,6 +30,7 @@ var fact = families{
 	connections: gauges("tunnel_connections", "Open connections of the tunnel.", "tunnel"),
 	bytes: &family{namespace + "_tunnel_bytes_total", "Bytes of plaintext received from (in) and sent to (out) TLS peers.",
 		dto.MetricType_COUNTER, []string{"direction", "tunnel"}},
+	inSync:    gauges("service_in_sync", "1 if the service was seen to serve what its slot has, else 0.", "service"),
 	request:   gauges("request_pending_since_timestamp_seconds", "Since when the slot's oldest request waits for its certificate; 0 if none does.", "slot"),
 	writable:  gauges("state_writable", "1 if the state directory took the last line of the audit file and the generation that every slot serves, else 0."),
 	clock:     gauges("clock_suspect", "1 while the wall clock of the host cannot be believed, else 0."),
@@ -36,7 +38,7 @@ var fact = families{
 }
 
 func (f *families) all() []*family {
-	return []*family{f.ready, f.generation, f.pending, f.notAfter, f.caNotAfter, f.crlNext, f.connections, f.bytes, f.request, f.writable, f.clock, f.condition}
+	return []*family{f.ready, f.generation, f.pending, f.notAfter, f.caNotAfter, f.crlNext, f.connections, f.bytes, f.inSync, f.request, f.writable, f.clock, f.condition}
 }
 
 func (f facts) collect(g *gathering) {
@@ -62,6 +64,9 @@ func (f facts) collect(g *gathering) {
 		g.add(fact.connections, float64(st.Connections), name)
 		g.add(fact.bytes, float64(st.Received), g.common("direction", "in"), name)
 		g.add(fact.bytes, float64(st.Sent), g.common("direction", "out"), name)
+	}
+	for _, st := range f.d.services.Status() {
+		g.add(fact.inSync, bit(st.State == deliver.InSync), label("service", st.Config.Name))
 	}
 	g.add(fact.writable, bit(writable))
 	g.add(fact.clock, bit(f.d.clock.suspect.Load()))

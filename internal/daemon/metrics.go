@@ -27,6 +27,8 @@ type metrics struct {
 	unchecked   *prometheus.CounterVec
 	unlogged    *prometheus.CounterVec
 	crlFetches  *prometheus.CounterVec
+	deliveries  *prometheus.CounterVec
+	rollbacks   *prometheus.CounterVec
 	reloaded    prometheus.Gauge
 	lostEvents  prometheus.Counter
 	watchLost   *prometheus.CounterVec
@@ -53,6 +55,8 @@ func newMetrics(version string) *metrics {
 		unchecked:   vec("peers_accepted_unchecked_total", "Accepted peers whose revocation could not be checked, by reason.", "tunnel", "reason"),
 		unlogged:    vec("refusal_lines_suppressed_total", "Refusals and cuts that the log does not name one by one, as there were too many.", "tunnel"),
 		crlFetches:  vec("crl_fetches_total", "Requests for a CRL by result: fetched, unchanged, failed (no answer) or refused (a bad one).", "environment", "result"),
+		deliveries:  vec("service_deliveries_total", "Deliveries to a service by result: proved, failed (each cause once), rolled_back.", "service", "result"),
+		rollbacks:   vec("service_rollbacks_total", "Times that a service was taken back to what was proved before.", "service"),
 		watchLost:   vec("watch_failures_total", "Times that the kernel's file events could not be relied on; the poll goes on.", "kind"),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "rotation_latency_seconds",
 			Help:    "From the first sign of a change to the publication of the generation made of it.",
@@ -74,7 +78,7 @@ func newMetrics(version string) *metrics {
 // own returns the collectors whose series docs/metrics.md lists, with facts.
 func (m *metrics) own() []prometheus.Collector {
 	return []prometheus.Collector{m.rotations, m.latency, m.lastGood, m.lastSuccess, m.handshakes, m.cut, m.fromCN, m.unchecked,
-		m.unlogged, m.crlFetches,
+		m.unlogged, m.crlFetches, m.deliveries, m.rollbacks,
 		m.reloaded, m.lostEvents, m.watchLost, m.build}
 }
 
@@ -113,7 +117,7 @@ func (m *metrics) notRotated(slot, result, reason string) {
 	m.lastGood.WithLabelValues(slot).Set(0)
 }
 
-// forgetSlot, forgetEnvironment and forgetTunnel end the series of what left the configuration.
+// forgetSlot, forgetEnvironment, forgetTunnel and forgetService end the series of what left the configuration.
 func (m *metrics) forgetSlot(name string) {
 	l := prometheus.Labels{"slot": name}
 	m.rotations.DeletePartialMatch(l)
@@ -130,6 +134,12 @@ func (m *metrics) forgetTunnel(name string) {
 	for _, v := range []*prometheus.CounterVec{m.handshakes, m.cut, m.fromCN, m.unchecked, m.unlogged} {
 		v.DeletePartialMatch(l)
 	}
+}
+
+func (m *metrics) forgetService(name string) {
+	l := prometheus.Labels{"service": name}
+	m.deliveries.DeletePartialMatch(l)
+	m.rollbacks.DeletePartialMatch(l)
 }
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

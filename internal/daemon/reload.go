@@ -116,6 +116,7 @@ func (d *Daemon) commit(next *config.Config, prepared []preparedTunnel) error {
 	d.clock.largest.Store(int64(next.ClockMaxStep))
 	d.gate.SetLimits(gateLimits(next.Limits))
 	d.commitTunnels(prepared)
+	d.services.Apply(next.Services)
 	d.wakeReview() // peers may be permitted no longer
 	return nil
 }
@@ -343,6 +344,9 @@ func (d *Daemon) forgetSeries(old, next *config.Config) {
 		if _, ok := next.Environment(e.Name); !ok {
 			d.metrics.forgetEnvironment(e.Name)
 		}
+	}
+	for _, s := range old.Services {
+		d.forgetService(s.Name)
 	}
 }
 

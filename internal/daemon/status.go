@@ -24,7 +24,7 @@ func (d *Daemon) status(context.Context) admin.Status {
 	s := admin.Status{
 		Version: d.version, PID: d.pid, Started: d.started.UTC().Truncate(time.Second), Ready: d.usable(), Config: d.configStatus(),
 		Environments: []admin.Environment{}, Slots: []admin.Slot{}, Tunnels: []admin.Tunnel{},
-		Services: []struct{}{}, Requests: requests, Conditions: d.conditions(now, requests),
+		Services: []admin.Service{}, Requests: requests, Conditions: d.conditions(now, requests),
 	}
 	for _, e := range d.keeper.Environments() {
 		s.Environments = append(s.Environments, environmentStatus(e, now))
@@ -37,6 +37,9 @@ func (d *Daemon) status(context.Context) admin.Status {
 	adviseEmpty(s.Slots, requests)
 	for _, t := range d.liveTunnels() {
 		s.Tunnels = append(s.Tunnels, d.tunnelStatus(t))
+	}
+	for _, st := range d.services.Status() {
+		s.Services = append(s.Services, serviceFacts(&st))
 	}
 	return s
 }
@@ -234,6 +237,7 @@ func (d *Daemon) backend() admin.Backend {
 		NewRequest: d.newRequest, Cancel: d.cancelRequest, Request: d.showRequest, Import: d.importAnswer, Rollback: d.rollback,
 		Trust:     &admin.TrustBackend{List: d.trustList, Diff: d.trustDiff, Add: d.trustAdd, Accept: d.trustAccept, Carry: d.trustCarry},
 		Doctor:    d.examine,
+		Deliver:   d.deliver,
 		Refusals:  d.refusals,
 		Forbidden: d.forbidden,
 	}

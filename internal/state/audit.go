@@ -15,14 +15,15 @@ const AuditName = "audit.jsonl"
 
 // AuditLine is one line of the audit file (CONTRACT.md, 6).
 type AuditLine struct {
-	Time   time.Time `json:"time"`
-	Event  string    `json:"event"`
-	Slot   string    `json:"slot,omitempty"`
-	From   uint64    `json:"from,omitempty"`
-	To     uint64    `json:"to,omitempty"`
-	Reason string    `json:"reason,omitempty"`
-	Actor  Actor     `json:"actor"`
-	Digest string    `json:"digest,omitempty"`
+	Time    time.Time `json:"time"`
+	Event   string    `json:"event"`
+	Slot    string    `json:"slot,omitempty"`
+	Service string    `json:"service,omitempty"`
+	From    uint64    `json:"from,omitempty"`
+	To      uint64    `json:"to,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	Actor   Actor     `json:"actor"`
+	Digest  string    `json:"digest,omitempty"`
 	// Of refusals: who, where it is written, and what to do. Digest is that of the
 	// certificate that was presented.
 	Tunnel  string `json:"tunnel,omitempty"`
@@ -40,7 +41,7 @@ type AuditLine struct {
 type Actor struct {
 	UID int    `json:"uid"`
 	PID int    `json:"pid"`
-	Via string `json:"via"` // socket, signal, files, state, inbox, command, tunnel
+	Via string `json:"via"` // socket, signal, files, state, inbox, command, tunnel, service
 }
 
 // Audit appends a line, which is on disk when it returns nil. It is for programs

@@ -1,6 +1,7 @@
 // Package state is the state directory: the generations of slots, the requests
 // that wait for their certificates, the CA certificates that were added to an
-// environment, and the CRLs that were fetched for it (CONTRACT.md, 6).
+// environment, the CRLs that were fetched for it, and what is known of services
+// (CONTRACT.md, 6).
 //
 //	d, err := state.Lock("/var/lib/spinecert", state.Options{})
 //	defer d.Close()
@@ -14,6 +15,7 @@
 //	slots/<slot>/requests/<id>/key.pem, request.csr, request.json[, answer.pem]
 //	trust.d/<environment>/<sha256>.pem
 //	crl/<environment>/<sha256 of its address>.crl, .json
+//	services/<service>.json
 //	inbox/, inbox/done/, inbox/rejected/    3770, as others write there
 //	.lock
 //

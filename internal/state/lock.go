@@ -259,7 +259,7 @@ func (d *Directory) sweep() error {
 		}
 	}
 	environments, err := d.names(trustName)
-	errs = append(errs, err, d.sweepDir(slotsName), d.sweepDir(trustName))
+	errs = append(errs, err, d.sweepDir(slotsName), d.sweepDir(trustName), d.sweepDir(servicesName))
 	for _, environment := range environments {
 		if checkName("environment", environment) == nil {
 			errs = append(errs, d.sweepDir(join(trustName, environment)))

@@ -50,8 +50,8 @@ type Finding struct {
 	Hint    string // the next action, may be empty
 }
 
-// Verify looks at every generation, request, added CA certificate and kept CRL, and at the
-// modes and owners of all files. It counts what it looked at. It may be called
+// Verify looks at every generation, request, added CA certificate, kept CRL and record of a
+// service, and at the modes and owners of all files. It counts what it looked at. It may be called
 // while another process writes the directory: what goes meanwhile is no finding.
 // The error says that the directory cannot be read at all, or that ctx ended.
 func (d *Directory) Verify(ctx context.Context) (checked int, findings []Finding, err error) {
@@ -92,6 +92,7 @@ func (d *Directory) verify(ctx context.Context, old time.Time) (int, []Finding, 
 		}
 		v.crls(environment)
 	}
+	v.services()
 	return v.checked, v.findings, ctx.Err()
 }
 
@@ -130,7 +131,7 @@ func (v *verifier) broken(name string, err error) {
 // top looks at one entry of the state directory.
 func (v *verifier) top(name string) {
 	switch name {
-	case slotsName, trustName, crlName:
+	case slotsName, trustName, crlName, servicesName:
 		v.entry(name, unix.S_IFDIR, dirPermissions)
 	case lockName, "audit.jsonl", "audit.jsonl.1", "alerts.json":
 		v.entry(name, unix.S_IFREG, filePermissions)

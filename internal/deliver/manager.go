@@ -1,0 +1,188 @@
+package deliver
+
+import (
+	"context"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/deliver/systemd"
+)
+
+// Manager keeps services. Make it with New.
+type Manager struct {
+	options Options
+	bus     *systemd.Manager
+
+	mu       sync.Mutex
+	ctx      context.Context // of Run; nil before
+	order    []string
+	services map[string]*service
+	places   map[string]chan struct{} // by directory: full while something is done in it
+	workers  sync.WaitGroup
+}
+
+// New returns a Manager without services.
+func New(o Options) *Manager {
+	return &Manager{options: o, bus: systemd.New(), services: map[string]*service{}, places: map[string]chan struct{}{}}
+}
+
+// Run works until ctx ends, and returns when nothing is done any more. It is called once.
+func (m *Manager) Run(ctx context.Context) error {
+	m.mu.Lock()
+	m.ctx = ctx
+	for i, name := range m.order {
+		m.start(m.services[name], i)
+	}
+	m.mu.Unlock()
+	<-ctx.Done()
+	m.mu.Lock()
+	m.ctx = nil // nothing is started any more
+	m.mu.Unlock()
+	m.workers.Wait()
+	return m.bus.Close()
+}
+
+// start has a service looked after. m.mu is held.
+func (m *Manager) start(s *service, position int) {
+	ctx, cancel := context.WithCancel(m.ctx)
+	s.cancel = cancel
+	s.position = position
+	m.workers.Go(func() {
+		defer cancel()
+		s.run(ctx)
+	})
+}
+
+// Apply puts services in force, in the place of those there were. What is done for a
+// service that is gone is cut short; its files stay where they are.
+func (m *Manager) Apply(services []config.Service) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.services
+	m.order, m.services = nil, make(map[string]*service, len(services))
+	for i, c := range services {
+		s := old[c.Name]
+		delete(old, c.Name)
+		switch {
+		case s == nil:
+			s = newService(m, c)
+			if m.ctx != nil {
+				m.start(s, i)
+			}
+		case !reflect.DeepEqual(*s.config.Load(), c):
+			s.config.Store(&c)
+			s.renew()
+		}
+		m.order = append(m.order, c.Name)
+		m.services[c.Name] = s
+	}
+	for _, s := range old {
+		s.end()
+	}
+}
+
+// place returns the lock of a directory, so that a service that is gone and hangs, and
+// one that came in its place, do not work in it at once.
+func (m *Manager) place(directory string) chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.places[directory] == nil {
+		m.places[directory] = make(chan struct{}, 1)
+	}
+	return m.places[directory]
+}
+
+func (m *Manager) find(name string) *service {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.services[name]
+}
+
+func (m *Manager) all() []*service {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*service, 0, len(m.order))
+	for _, name := range m.order {
+		out = append(out, m.services[name])
+	}
+	return out
+}
+
+// WakeSlot has the services of a slot looked at.
+func (m *Manager) WakeSlot(slot string) {
+	m.wake(func(c *config.Service) bool { return c.Slot == slot })
+}
+
+// WakeEnvironment has the services of all slots of an environment looked at.
+func (m *Manager) WakeEnvironment(environment string) {
+	m.wake(func(c *config.Service) bool {
+		slot := m.options.Slot(c.Slot)
+		return slot != nil && slot.Status().Config.Environment == environment
+	})
+}
+
+func (m *Manager) wake(which func(*config.Service) bool) {
+	for _, s := range m.all() {
+		if which(s.config.Load()) {
+			s.rouse()
+		}
+	}
+}
+
+// Status returns how every service stands, in the order of the configuration.
+func (m *Manager) Status() []Status {
+	all := m.all()
+	out := make([]Status, 0, len(all))
+	for _, s := range all {
+		out = append(out, *s.status.Load())
+	}
+	return out
+}
+
+// Deliver brings a service to what its slot has, and waits for the outcome. The error
+// is a *failure.Error, ErrUnknown, or that of ctx.
+func (m *Manager) Deliver(ctx context.Context, name string, o Order) (Status, error) {
+	s := m.find(name)
+	if s == nil {
+		return Status{}, ErrUnknown
+	}
+	a := asked{Order: o, answer: make(chan outcome, 1)}
+	select {
+	case s.orders <- a:
+	case <-ctx.Done():
+		return *s.status.Load(), ctx.Err()
+	case <-s.gone:
+		return *s.status.Load(), ErrUnknown
+	}
+	select {
+	case out := <-a.answer:
+		return out.status, out.err
+	case <-ctx.Done(): // it goes on
+		return *s.status.Load(), ctx.Err()
+	case <-s.gone:
+		return *s.status.Load(), ErrUnknown
+	}
+}
+
+// asked is an order and who waits for its outcome.
+type asked struct {
+	Order
+	answer chan outcome // with room for it
+}
+
+type outcome struct {
+	status Status
+	err    error
+}
+
+// tell hands an event to whoever wants it.
+func (m *Manager) tell(e Event) {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	if m.options.Events != nil {
+		m.options.Events(e)
+	}
+}

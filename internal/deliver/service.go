@@ -1,0 +1,274 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/deliver/failure"
+	"github.com/spinecert/spinecert/internal/deliver/set"
+)
+
+const (
+	defaultPoll = 30 * time.Second
+	defaultLook = 10 * time.Minute
+	// startApart is between the first looks at services, each of which is a handshake.
+	startApart = 2 * time.Millisecond
+)
+
+// service is one service over time. Everything but what is atomic or a channel
+// belongs to its goroutine.
+type service struct {
+	manager  *Manager
+	name     string
+	config   atomic.Pointer[config.Service]
+	status   atomic.Pointer[Status]
+	synced   atomic.Pointer[string] // desired.memory of when it was last in sync
+	renewed  atomic.Bool            // its configuration is another one
+	wake     chan struct{}          // full: look again
+	orders   chan asked
+	gone     chan struct{} // closed when nothing is done for it any more
+	cancel   context.CancelFunc
+	position int
+
+	record  record
+	loaded  bool
+	unsaved bool // record is not on disk
+	tidy    bool // nothing is in the directory that is not needed
+	resumes bool // a delivery began before the start, and goes on
+	served  Version
+	looked  time.Time // when it was last seen to serve something
+	lookAt  time.Time // when it is looked at again
+	readAt  time.Time // when its files are read again
+	seen    *set.Seen // how they looked then
+	lists   listWait
+	retry   retry
+	told    string // the failure that was told last
+}
+
+func newService(m *Manager, c config.Service) *service {
+	s := &service{manager: m, name: c.Name, wake: make(chan struct{}, 1), orders: make(chan asked), gone: make(chan struct{})}
+	s.config.Store(&c)
+	s.status.Store(&Status{Config: c, State: Delivering, Since: time.Now()})
+	return s
+}
+
+// rouse has the service look again, without waiting for it.
+func (s *service) rouse() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// renew says that the configuration is another one.
+func (s *service) renew() {
+	s.renewed.Store(true)
+	s.rouse()
+}
+
+// end cuts short what is done. The manager holds its lock.
+func (s *service) end() {
+	if s.cancel == nil { // it was never started
+		close(s.gone)
+		return
+	}
+	s.cancel()
+}
+
+func (s *service) run(ctx context.Context) {
+	defer close(s.gone)
+	timer := time.NewTimer(time.Duration(s.position) * startApart)
+	defer timer.Stop()
+	for {
+		var a *asked
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-timer.C:
+		case order := <-s.orders:
+			a = &order
+		}
+		next, err := s.turn(ctx, a)
+		if ctx.Err() != nil {
+			return
+		}
+		if a != nil {
+			a.answer <- outcome{*s.status.Load(), err}
+		}
+		timer.Reset(next)
+	}
+}
+
+// turn is what one look is about.
+type turn struct {
+	ctx    context.Context
+	c      config.Service
+	d      desired
+	target *set.Target
+	order  *asked // nil: nobody asked
+	now    time.Time
+}
+
+func (t *turn) forced() bool { return t.order != nil && t.order.Now }
+
+// turn looks at the service and does what is to be done. It returns after which time
+// it looks again by itself, and the failure that an order is answered with.
+func (s *service) turn(ctx context.Context, order *asked) (time.Duration, error) {
+	t := &turn{ctx: ctx, c: *s.config.Load(), order: order, now: time.Now()}
+	place := s.manager.place(t.c.Directory)
+	select {
+	case place <- struct{}{}:
+		defer func() { <-place }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if s.renewed.Swap(false) || order != nil {
+		s.retry, s.lookAt, s.told = retry{}, time.Time{}, ""
+	}
+	err := s.prepare(t)
+	if t.target != nil {
+		defer t.target.Close()
+	}
+	if err != nil {
+		return s.unprepared(t, err)
+	}
+	if t.target == nil {
+		s.inSyncStill(t)
+		return s.poll(), nil
+	}
+	return s.act(t)
+}
+
+// errWaits marks what is no failure: something is not there yet.
+var errWaits = errors.New("waits")
+
+// prepare finds out what there is to know before anything is done.
+func (s *service) prepare(t *turn) (err error) {
+	if !s.loaded {
+		r, err := readRecord(s.manager.options.Records, s.name)
+		if err != nil {
+			s.manager.tell(Event{Kind: EventRecord, Service: s.name, Slot: t.c.Slot, Err: err})
+		}
+		s.record, s.loaded = r, true
+		s.resumes = r.Attempt != nil
+	}
+	s.forgetOther(t.c.Directory)
+	if t.d, err = s.manager.desire(t.c); err != nil {
+		return errors.Join(errWaits, err)
+	}
+	if err := t.d.withPasswords(t.c); err != nil {
+		return err
+	}
+	if s.unsaved {
+		if err := s.save(); err != nil {
+			return err
+		}
+	}
+	if s.quiet(t) {
+		return nil
+	}
+	t.target, err = set.Open(t.c.Directory, s.manager.options.Disk)
+	return err
+}
+
+// quiet reports whether there is nothing to do, as it was before and nothing moved: of a
+// thousand services that is what is asked every half minute.
+func (s *service) quiet(t *turn) bool {
+	p := s.record.Proved
+	return t.order == nil && p != nil && p.Digest == t.d.digest && s.record.Attempt == nil && s.status.Load().State == InSync &&
+		s.tidy && t.now.Before(s.lookAt) && t.now.Before(s.readAt) && s.seen.Unchanged()
+}
+
+// forgetOther: sets in another directory are nothing to go back to.
+func (s *service) forgetOther(directory string) {
+	if p := s.record.Proved; p != nil && p.Directory != directory {
+		s.record.Proved, s.record.Undo = nil, false
+	}
+	if a := s.record.Attempt; a != nil && a.Directory != directory {
+		s.record.Attempt, s.record.Undo = nil, false
+	}
+}
+
+func (s *service) unprepared(t *turn, err error) (time.Duration, error) {
+	if errors.Is(err, errWaits) {
+		var why *failure.Error
+		if errors.As(err, &why) {
+			s.show(t, Status{State: Delivering, Waits: why.Error(), Hint: why.Hint()})
+			return s.poll(), failure.New(failure.NoMaterial, why.Hint(), "%s", why.Error())
+		}
+	}
+	return s.fail(t, StepDeliver, err)
+}
+
+// act does what there is to do.
+func (s *service) act(t *turn) (time.Duration, error) {
+	r := &s.record
+	isHeld := r.Held != nil && r.Held.Digest == t.d.digest
+	if s.resumes {
+		s.resumes = false
+		s.tell(t, Event{Kind: EventResumed, To: r.Attempt.version()})
+	}
+	switch {
+	case r.Undo && (r.Held == nil || isHeld) && r.Proved != nil && !t.forced():
+		if wait, later := s.retry.later(t, "undo"); later {
+			return wait, s.lastFailure()
+		}
+		return s.goBack(t, nil)
+	case isHeld && !t.forced():
+		return s.watchHeld(t)
+	case r.Proved != nil && r.Proved.Digest == t.d.digest && r.Attempt == nil:
+		return s.watch(t)
+	}
+	if why, until := s.waits(t); why != "" {
+		s.show(t, Status{State: Delivering, Waits: why})
+		return s.next(t, until), failure.New(failure.Waiting, "spinecert deliver "+s.name+" --now does not wait for a window", "service %s %s", s.name, why)
+	}
+	if wait, later := s.retry.later(t, t.d.digest); later {
+		return wait, s.lastFailure()
+	}
+	return s.deliver(t, false)
+}
+
+// lastFailure is the answer to an order that nothing was done for.
+func (s *service) lastFailure() error {
+	st := s.status.Load()
+	return failure.New(st.Reason, st.Hint, "%s", st.Error)
+}
+
+func (s *service) poll() time.Duration {
+	if p := s.manager.options.Poll; p > 0 {
+		return p
+	}
+	// Spread: a thousand services are not looked at in one moment.
+	return defaultPoll + time.Duration(s.position%64)*defaultPoll/512
+}
+
+func (s *service) lookEvery() time.Duration {
+	if l := s.manager.options.Look; l > 0 {
+		return l
+	}
+	return defaultLook + time.Duration(s.position%64)*defaultLook/512
+}
+
+// next is when to look again where something is waited for until then.
+func (s *service) next(t *turn, until time.Time) time.Duration {
+	next := s.poll()
+	if !until.IsZero() {
+		next = min(next, max(until.Sub(t.now), time.Millisecond))
+	}
+	return next
+}
+
+// save keeps the record. What is not kept is kept later, before anything else is done.
+func (s *service) save() error {
+	err := writeRecord(s.manager.options.Records, s.name, s.record)
+	s.unsaved = err != nil
+	if err != nil {
+		return failure.New(failure.StateUnwritable, "make room, or give the state directory back to the daemon's user; it is tried again by itself", "%w", err)
+	}
+	return nil
+}

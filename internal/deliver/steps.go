@@ -1,0 +1,263 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/deliver/command"
+	"github.com/spinecert/spinecert/internal/deliver/failure"
+	"github.com/spinecert/spinecert/internal/deliver/haproxy"
+	"github.com/spinecert/spinecert/internal/deliver/prove"
+	"github.com/spinecert/spinecert/internal/deliver/set"
+	"github.com/spinecert/spinecert/internal/deliver/systemd"
+	"github.com/spinecert/spinecert/pki"
+)
+
+// validate has the service, or a program, say whether it would take what is in place.
+func (s *service) validate(t *turn) error {
+	v := t.c.Validate
+	if v.Unit == "" && len(v.Exec) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.ctx, v.Timeout)
+	defer cancel()
+	if v.Unit == "" {
+		return s.command(ctx, t, v.Exec, "validate", failure.ValidateFailed)
+	}
+	err := s.manager.bus.Job(ctx, v.Unit, "start")
+	var f *failure.Error
+	if errors.As(err, &f) && f.Reason == failure.ReloadFailed { // its job is to say no
+		return failure.New(failure.ValidateFailed, f.Advice, "%w", f.Err)
+	}
+	return err
+}
+
+// command runs a program of the operator's: outside the daemon's sandbox, where it is in one.
+func (s *service) command(ctx context.Context, t *turn, argv []string, step, otherwise string) error {
+	if systemd.Supervised() {
+		return s.manager.bus.Hook(ctx, s.name, step)
+	}
+	return command.Run(ctx, argv, Environment(t.c, step), otherwise)
+}
+
+// Environment is what a command of a service is told: its name, its slot, its
+// directory and the step ("validate", "reload" or "probe").
+func Environment(c config.Service, step string) []string {
+	return []string{"SPINECERT_SERVICE=" + c.Name, "SPINECERT_SLOT=" + c.Slot, "SPINECERT_DIRECTORY=" + c.Directory, "SPINECERT_STEP=" + step}
+}
+
+// reload has the service read a set that is in place.
+func (s *service) reload(t *turn, m *made) error {
+	r := t.c.Reload
+	ctx, cancel := context.WithTimeout(t.ctx, r.Timeout)
+	defer cancel()
+	if r.Kind != config.ReloadHAProxy {
+		return s.reloadBy(ctx, t, r.Kind)
+	}
+	if r.Otherwise() != "" && s.uncertain(t) {
+		return s.reloadBy(ctx, t, r.Otherwise())
+	}
+	files, err := s.forHAProxy(t, m)
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	err = haproxy.Update(ctx, r.Socket, files)
+	if r.Otherwise() != "" && (errors.Is(err, haproxy.ErrReload) || errors.Is(err, haproxy.ErrTooLarge)) {
+		return s.reloadBy(ctx, t, r.Otherwise())
+	}
+	return err
+}
+
+// reloadBy has the service read everything.
+func (s *service) reloadBy(ctx context.Context, t *turn, kind string) error {
+	r := t.c.Reload
+	switch kind {
+	case config.ReloadUnit:
+		if err := s.manager.bus.Job(ctx, r.Unit, r.Action); err != nil {
+			return err
+		}
+		return s.stillActive(ctx, r)
+	case config.ReloadSignal:
+		return command.Signal(r.PIDFile, r.Signal)
+	case config.ReloadExec:
+		return s.command(ctx, t, r.Exec, "reload", failure.ReloadFailed)
+	}
+	return nil
+}
+
+// uncertain reports whether it is not known what a service has loaded.
+func (s *service) uncertain(t *turn) bool {
+	return t.order != nil || s.retry.failures > 0 || s.record.Proved == nil
+}
+
+// stillActive: a unit may end over what it was told to read.
+func (s *service) stillActive(ctx context.Context, r config.Reload) error {
+	active, err := s.manager.bus.Active(ctx, r.Unit)
+	if err == nil && !active && r.Action != "try-restart" {
+		err = failure.New(failure.UnitInactive, "journalctl -u "+r.Unit+" -n 20", "%s %s: it does not run any more", r.Action, r.Unit)
+	}
+	return err
+}
+
+// reloadOld has the service read what was proved before. One that ended over the new
+// set is started.
+func (s *service) reloadOld(t *turn, old *made) error {
+	err := s.reload(t, old)
+	if err == nil || t.c.Reload.Unit == "" || failure.ReasonOf(err, "") != failure.UnitInactive {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(t.ctx, t.c.Reload.Timeout)
+	defer cancel()
+	return s.manager.bus.Job(ctx, t.c.Reload.Unit, "start")
+}
+
+// forHAProxy is what HAProxy has loaded of a set. A kind of which it has everything
+// already is left out: CAs and CRLs that went through the socket once keep certificates
+// from going through it, see haproxy.ErrReload.
+func (s *service) forHAProxy(t *turn, m *made) ([]haproxy.File, error) {
+	other := s.record.Proved
+	if other == m {
+		other = s.record.Attempt
+	}
+	changed := map[haproxy.Kind]bool{haproxy.Cert: s.uncertain(t)}
+	for _, e := range m.Files {
+		if other == nil || !slices.ContainsFunc(other.Files, func(o set.Entry) bool { return o.Name == e.Name && o.SHA256 == e.SHA256 }) {
+			changed[haproxyKind(m.Formats[e.Name])] = true
+		}
+	}
+	var files []haproxy.File
+	for _, e := range m.Files {
+		kind := haproxyKind(m.Formats[e.Name])
+		if !changed[kind] {
+			continue
+		}
+		data, err := t.target.Read(m.Set, e)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, haproxy.File{Path: stable(t.c, e.Name), Kind: kind, Data: data})
+	}
+	return files, nil
+}
+
+func haproxyKind(format string) haproxy.Kind {
+	switch format {
+	case "trust-pem":
+		return haproxy.CA
+	case "crl-pem":
+		return haproxy.CRL
+	}
+	return haproxy.Cert
+}
+
+// answers reports whether the service runs before anything is changed: what is down
+// then is not the fault of a new set.
+func (s *service) answers(t *turn) bool {
+	if len(t.c.Probes) > 0 {
+		ctx, cancel := context.WithTimeout(t.ctx, firstLook)
+		defer cancel()
+		seen, err := prove.Look(ctx, t.c.Probes[0], t.d.generation.Identity)
+		s.saw(t, seen)
+		return failure.ReasonOf(err, "") != failure.Unreachable
+	}
+	if t.c.Reload.Kind == config.ReloadUnit {
+		active, err := s.manager.bus.Active(t.ctx, t.c.Reload.Unit)
+		return err != nil || active
+	}
+	return true
+}
+
+// firstLook bounds how long a service is waited for before anything is delivered.
+const firstLook = 2 * time.Second
+
+// prove sees that the service serves a set.
+func (s *service) prove(t *turn, m *made) error {
+	if len(t.c.ProbeExec.Exec) > 0 {
+		return s.proveByCommand(t)
+	}
+	return s.each(t, func(ctx context.Context, p config.Probe) (prove.Seen, error) {
+		return prove.Prove(ctx, p, s.want(t, m))
+	})
+}
+
+// proves reports whether the service serves a set already. Only one that does is looked
+// at more than once.
+func (s *service) proves(t *turn, m *made) bool {
+	return len(t.c.Probes) > 0 && s.lookAtIt(t, m) == nil && s.prove(t, m) == nil
+}
+
+// want is what is to be seen of a set.
+func (s *service) want(t *turn, m *made) prove.Want {
+	id := t.d.generation.Identity
+	return prove.Want{Chain: m.chain(), Others: slices.Concat(id.Chain(), t.d.trust.Bundle().Certificates()), Identity: id}
+}
+
+// each looks at every address at once, and returns the first failure in their order.
+func (s *service) each(t *turn, look func(context.Context, config.Probe) (prove.Seen, error)) error {
+	errs, seen := make([]error, len(t.c.Probes)), make([]prove.Seen, len(t.c.Probes))
+	var all sync.WaitGroup
+	for i, p := range t.c.Probes {
+		all.Go(func() { seen[i], errs[i] = look(t.ctx, p) })
+	}
+	all.Wait()
+	for i, err := range errs {
+		if err != nil {
+			s.saw(t, seen[i])
+			return err
+		}
+	}
+	if len(seen) > 0 {
+		s.saw(t, seen[0])
+	}
+	return nil
+}
+
+// saw keeps what a service was seen to serve.
+func (s *service) saw(t *turn, seen prove.Seen) {
+	if len(seen.Chain) == 0 {
+		return
+	}
+	s.looked = seen.At
+	leaf := pki.Fingerprint(seen.Chain[0])
+	v := Version{Leaf: leaf, Since: seen.At}
+	for _, m := range []*made{s.record.Proved, s.record.Attempt} {
+		if m != nil && m.Leaf == leaf && len(m.Chain) > 0 {
+			v.Digest, v.Generation = m.Digest, m.Generation
+		}
+	}
+	if s.served.Leaf == leaf && !s.served.Since.IsZero() {
+		v.Since = s.served.Since
+	}
+	s.served = v
+}
+
+// The waits between runs of a probe command.
+const (
+	firstRun = 100 * time.Millisecond
+	lastRun  = 2 * time.Second
+)
+
+// proveByCommand runs the command until it ends with 0, within its time.
+func (s *service) proveByCommand(t *turn) error {
+	ctx, cancel := context.WithTimeout(t.ctx, t.c.Within)
+	defer cancel()
+	var last error
+	for wait := firstRun; ; wait = min(2*wait, lastRun) {
+		err := s.command(ctx, t, t.c.ProbeExec.Exec, "probe", failure.ProbeFailed)
+		if err == nil {
+			return nil
+		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return last
+		case <-time.After(wait):
+		}
+	}
+}

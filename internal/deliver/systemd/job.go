@@ -1,0 +1,122 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/spinecert/spinecert/internal/deliver/failure"
+)
+
+// lastCall bounds what is still asked of systemd when the time is over.
+const lastCall = 2 * time.Second
+
+// question bounds what is asked about a unit that failed: the failure is told with or without the answer.
+const question = 5 * time.Second
+
+// Job has systemd do reload, restart, try-restart or start with a unit, and waits for
+// the result of the job. When ctx ends first, a reload is cancelled, unless somebody else of this process waits for the same job; the others go on, as
+// they may have stopped the unit already. The error is a *failure.Error: unit_missing,
+// unit_inactive, not_permitted, bus_away, timeout, interrupted, reload_failed.
+func (m *Manager) Job(ctx context.Context, unit, action string) error {
+	w := work{unit: unit, verb: action}
+	method, known := map[string]string{"reload": "ReloadUnit", "restart": "RestartUnit", "try-restart": "TryRestartUnit", "start": "StartUnit"}[action]
+	if !known {
+		return failure.New(failure.ReloadFailed, "use reload, restart, try-restart or start", "%s: there is no such action", w)
+	}
+	b, err := m.connect(ctx)
+	if err != nil {
+		return w.explain(err)
+	}
+	result, err := b.wait(ctx, method, unit)
+	if err != nil {
+		return w.explain(err)
+	}
+	return w.judge(ctx, b, result)
+}
+
+// Active reports whether a unit is active (also while it reloads). The error is a *failure.Error: unit_missing, bus_away, timeout, interrupted, reload_failed.
+func (m *Manager) Active(ctx context.Context, unit string) (bool, error) {
+	w := work{unit: unit, verb: "look at"}
+	b, err := m.connect(ctx)
+	if err != nil {
+		return false, w.explain(err)
+	}
+	path, err := b.unit(ctx, "LoadUnit", unit)
+	if err != nil {
+		return false, w.explain(err)
+	}
+	active, err := property[string](ctx, b, path, unitInterface, "ActiveState")
+	if err != nil {
+		return false, w.explain(err)
+	}
+	if active == "active" || active == "reloading" {
+		return true, nil // also one whose file was removed meanwhile
+	}
+	loaded, err := property[string](ctx, b, path, unitInterface, "LoadState")
+	switch {
+	case err != nil:
+		return false, w.explain(err)
+	case loaded != "loaded":
+		return false, w.missing(fmt.Errorf("systemd says %q", loaded))
+	}
+	return false, nil
+}
+
+// unit returns the object of a unit.
+func (b *bus) unit(ctx context.Context, method, unit string) (dbus.ObjectPath, error) {
+	var path dbus.ObjectPath
+	reply, err := b.call(ctx, b.object(systemdPath), managerInterface+"."+method, unit)
+	if err == nil {
+		err = dbus.Store(reply, &path)
+	}
+	return path, err
+}
+
+// judge makes an error of the result of a job (org.freedesktop.systemd1(5), JobRemoved).
+func (w work) judge(ctx context.Context, b *bus, result string) error {
+	if result == "done" {
+		return nil
+	}
+	if result == "invalid" { // a reload of what does not run
+		return failure.New(failure.UnitInactive, w.commands()+"; systemctl start "+w.unit, "%s: the unit does not run", w)
+	}
+	ctx, cancel := context.WithTimeout(ctx, question)
+	defer cancel()
+	detail, late := w.detail(ctx, b)
+	if result == "timeout" || result == "failed" && late {
+		return failure.New(failure.Timeout, w.commands(), "%s: systemd gave up waiting for it%s", w, detail)
+	}
+	return failure.New(failure.ReloadFailed, w.commands(), "%s: systemd says %q%s", w, result, detail)
+}
+
+// detail returns what systemd knows of a unit whose job failed, and whether that took too long.
+func (w work) detail(ctx context.Context, b *bus) (text string, late bool) {
+	path, err := b.unit(ctx, "LoadUnit", w.unit)
+	if err != nil {
+		return "", false
+	}
+	ask := func(of, name string) string {
+		value, _ := property[string](ctx, b, path, of, name)
+		return value
+	}
+	var parts []string
+	if active, sub := ask(unitInterface, "ActiveState"), ask(unitInterface, "SubState"); active != "" {
+		parts = append(parts, fmt.Sprintf("the unit is %s (%s)", active, sub))
+	}
+	which := "Result"
+	if w.verb == "reload" {
+		which = "ReloadResult"
+	}
+	outcome := ask(serviceInterface, which)
+	if outcome != "" && outcome != "success" {
+		parts = append(parts, "the result of the "+w.verb+" is "+outcome)
+	}
+	if len(parts) == 0 {
+		return "", false
+	}
+	return "; " + strings.Join(parts, ", "), outcome == "timeout"
+}
