@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -127,7 +126,8 @@ func hookCommand(c *config.Config, name, step string) (*config.Service, config.C
 	return service, run, nil
 }
 
+// unsafeHook says that the set is not to blame: it is tried again once this is mended.
 func unsafeHook(err error, path string) error {
-	return &exitError{exit: exitUsage, code: failure.NotPermitted, err: fmt.Errorf("run a command of %q as root: %w", path, err),
-		hint: "what root runs must be root's: chown root and chmod go-w; or give the unit a User= in a drop-in"}
+	advice := "what root runs must be root's: chown root and chmod go-w; or give the unit a User= in a drop-in"
+	return &exitError{exit: exitUsage, code: failure.NotPermitted, err: failure.New(failure.NotPermitted, advice, "run a command of %q as root: %w", path, err), hint: advice}
 }

@@ -84,11 +84,11 @@ func TestHook(t *testing.T) {
 	gone(t, b, "/run/late")
 	hook(t, "loud", "reload", failure.ReloadFailed, "exit status 3", "last words")
 	hook(t, "odd", "reload", failure.ReloadFailed, "exit status 1", "/opt/none/program")
-	hook(t, "odd", "validate", failure.ValidateFailed, "exit status 2", "may be written by others than root")
+	hook(t, "odd", "validate", failure.NotPermitted, "exit status 2", "may be written by others than root")
 	if _, err := b.Exec(t.Context(), "test", "-e", "/run/ran"); err == nil {
 		t.Error("a program ran as root that anybody may write")
 	}
-	hook(t, "odd", "probe", failure.ProbeFailed, "exit status 2", "may be written by others")
+	hook(t, "odd", "probe", failure.NotPermitted, "exit status 2", "may be written by others")
 	hook(t, "good", "reload", failure.ReloadFailed, "exit status 2", "no command for reload")
 	hook(t, "none", "reload", failure.ReloadFailed, "exit status 2", `no service "none"`)
 
@@ -104,10 +104,10 @@ func TestHook(t *testing.T) {
 	gone(t, b, "/run/never")
 
 	b.Run("chmod", "0660", "/etc/spinecert/spinecert.yaml")
-	hook(t, "good", "validate", failure.ValidateFailed, "exit status 2", "spinecert.yaml", "may be written by others than root")
+	hook(t, "good", "validate", failure.NotPermitted, "exit status 2", "spinecert.yaml", "may be written by others than root")
 	b.Run("chmod", "0640", "/etc/spinecert/spinecert.yaml")
 	b.Run("chown", "nobody", "/etc/spinecert")
-	hook(t, "good", "validate", failure.ValidateFailed, "exit status 2", "not to root")
+	hook(t, "good", "validate", failure.NotPermitted, "exit status 2", "not to root")
 	// As another user nothing of root's can be had: it is as that user pleases.
 	b.Push("/etc/systemd/system/spinecert-hook@good:validate.service.d/user.conf", []byte("[Service]\nUser=nobody\n"), 0o644)
 	b.Run("chown", "nobody", "/etc/spinecert/spinecert.yaml", "/run/good")

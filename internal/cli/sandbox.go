@@ -132,17 +132,20 @@ func showCauses(p *page, causes []sandbox.Cause) {
 func newRehearseCmd(a *app) *cobra.Command {
 	o := &sandbox.RehearseOptions{}
 	cmd := &cobra.Command{
-		Use:   "rehearse --rotations N --duration D [--revocations R] [--scenario g2]",
+		Use:   "rehearse --rotations N --duration D [--revocations R] [--scenario g2] [--services nginx,haproxy]",
 		Short: "Rotate N times and revoke R peers within D, unattended, with broken rotations in between",
 		Long: "Makes N good rotations spread over D while requests flow, and for every ten of them at least one broken one, which must be refused.\n" +
 			"With --scenario g2 everything moves from one hierarchy of CAs to another meanwhile, as from G1 to G2: both trusted, slots moved, the\n" +
 			"old chain dropped; N rotations on either side, 12 where none are named.\n" +
 			"With --revocations R peers are revoked through the CRL of the sandbox's CA while they talk: what they have open must be cut, what they\n" +
 			"try then refused, with a ticket too, and nobody else may notice. The CRL server misbehaves now and then.\n" +
+			"With --services the installed nginx and HAProxy are fed by the daemon: each rotation of their slot must be proved, under load, and one\n" +
+			"delivery to each, made while its configuration is broken, must be rolled back. Exit status 2: one is not installed.\n" +
 			"Exit status 3: a request failed, a broken identity was served, fewer than N rotations happened, a step did not hold, a revoked peer\n" +
-			"was served, or a connection of another one was cut.",
+			"was served, a connection of another one was cut, a service did not get a certificate or was not rolled back.",
 		Example: "  spinecert sandbox rehearse --rotations 1000 --duration 120s --output json\n" +
 			"  spinecert sandbox rehearse --rotations 20 --revocations 5 --duration 20s --output json\n" +
+			"  spinecert sandbox rehearse --rotations 20 --services nginx,haproxy --duration 20s --output json\n" +
 			"  spinecert sandbox rehearse --scenario g2 --duration 30s",
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -160,7 +163,8 @@ func newRehearseCmd(a *app) *cobra.Command {
 	flags.IntVar(&o.Revocations, "revocations", 0, "how many peers are revoked while they talk, at most "+strconv.Itoa(sandbox.MaxRevocations))
 	flags.StringVar(&o.Scenario, "scenario", "", "`NAME` of the scenario to follow: g2")
 	complete(cmd, "scenario", sandbox.ScenarioG2)
-	flags.StringSliceVar(&o.Services, "services", nil, "services to take along (not supported by this version)")
+	flags.StringSliceVar(&o.Services, "services", nil, "`LIST` of programs that are delivered to, reloaded and rolled back meanwhile: "+strings.Join(sandbox.Programs(), ","))
+	complete(cmd, "services", sandbox.Programs()...)
 	return cmd
 }
 
@@ -208,6 +212,12 @@ func (r *rehearseResult) show(p *page) {
 	}
 	if c := r.CRLRequests; c.Full+c.Unchanged > 0 {
 		p.line("CRL server: %d lists, %d times not changed, %d requests spoiled in %d faults that were got over", c.Full, c.Unchanged, c.Spoiled, r.CRLFaults)
+	}
+	for _, s := range r.Services {
+		p.line("%s: rotations %d, proved %d, rolled back %d; requests %d, failed %d, sent again %d", s.Name, s.Rotations, s.Proved, s.RolledBack, s.Requests, s.FailedRequests, s.SentAgain)
+		if l := s.LatencyMS; l.Samples > 0 {
+			p.line("%s: latency of a proof in ms: p50 %.1f, p99 %.1f, max %.1f of %d", s.Name, l.P50, l.P99, l.Max, l.Samples)
+		}
 	}
 	showCauses(p, r.Causes)
 }

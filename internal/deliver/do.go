@@ -8,6 +8,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver/failure"
+	"github.com/spinecert/spinecert/internal/deliver/haproxy"
 	"github.com/spinecert/spinecert/pki"
 )
 
@@ -17,8 +18,9 @@ func (s *service) deliver(t *turn, fresh bool) (time.Duration, error) {
 	began := time.Now()
 	s.show(t, Status{State: Delivering})
 	again := !fresh && s.record.Attempt != nil && s.record.Attempt.Digest == t.d.digest
-	up := s.answers(t)
+	answers := s.answers(t)
 	m, err := s.attempt(t, fresh)
+	up := answers() // before anything changes
 	if err != nil {
 		return s.failUnlessOver(t, StepDeliver, err)
 	}
@@ -98,7 +100,7 @@ func (s *service) succeed(t *turn, m *made, began time.Time) (time.Duration, err
 	proved.Proved = time.Now().UTC()
 	from := s.record.Proved.version()
 	s.record = record{Schema: recordSchema, Proved: &proved}
-	s.retry, s.told, s.lists = retry{}, "", listWait{}
+	s.retry, s.told, s.toldBack, s.lists = retry{}, "", "", listWait{}
 	s.lookAt, s.seen = t.now.Add(s.lookEvery()), nil
 	s.tell(t, Event{Kind: EventDelivered, From: from, To: proved.version(), Took: time.Since(began)})
 	if err := s.save(); err != nil {
@@ -180,7 +182,7 @@ func (s *service) goBack(t *turn, cause *stepError) (time.Duration, error) {
 	if t.ctx.Err() != nil {
 		return 0, t.ctx.Err()
 	}
-	if proof := s.prove(t, old); proof == nil && err != nil && blameless(err) {
+	if proof := s.prove(t, old); proof == nil && err != nil && (blameless(err) || s.refused(cause)) {
 		err = nil // it never left the old one
 	} else if err == nil {
 		err = proof
@@ -202,8 +204,12 @@ func (s *service) goBack(t *turn, cause *stepError) (time.Duration, error) {
 	if err := s.save(); err == nil {
 		s.tidy = t.target.Prune(old.Set) == nil
 	}
-	s.tell(t, Event{Kind: EventRolledBack, To: old.version(), Took: time.Since(began)})
-	if h := s.record.Held; h != nil {
+	h := s.record.Held
+	if h != nil || cause == nil || s.toldBack != t.d.digest { // what is tried again and again is told once
+		s.tell(t, Event{Kind: EventRolledBack, To: old.version(), Took: time.Since(began)})
+		s.toldBack = t.d.digest
+	}
+	if h != nil {
 		s.retry = retry{}
 		s.showHeld(t)
 		return s.poll(), failure.New(h.Reason, h.Hint, "%s", h.Message)
@@ -212,6 +218,13 @@ func (s *service) goBack(t *turn, cause *stepError) (time.Duration, error) {
 		return time.Millisecond, nil // and once more
 	}
 	return s.fail(t, cause.step, cause.err)
+}
+
+// refused reports whether the service said no when it was told of what is held, and so
+// has read nothing of it. It then says no to the way back as well.
+func (s *service) refused(cause *stepError) bool {
+	h := s.record.Held
+	return h != nil && h.Step == StepReload && h.Reason == failure.ReloadFailed && (cause == nil || !errors.Is(cause.err, haproxy.ErrPartly))
 }
 
 func (s *service) failUnlessOver(t *turn, step string, err error) (time.Duration, error) {

@@ -46,6 +46,8 @@ type service struct {
 	lists   listWait
 	retry   retry
 	told    string // the failure that was told last
+
+	toldBack string // the digest that was last told to be taken back
 }
 
 func newService(m *Manager, c config.Service) *service {
@@ -127,7 +129,7 @@ func (s *service) turn(ctx context.Context, order *asked) (time.Duration, error)
 		return 0, ctx.Err()
 	}
 	if s.renewed.Swap(false) || order != nil {
-		s.retry, s.lookAt, s.told = retry{}, time.Time{}, ""
+		s.retry, s.lookAt, s.told, s.toldBack = retry{}, time.Time{}, "", ""
 	}
 	err := s.prepare(t)
 	if t.target != nil {

@@ -33,7 +33,7 @@ func (s *service) show(t *turn, st Status) {
 	}
 	st.Proved = s.record.Proved.version()
 	st.Delivered = st.Proved
-	if s.record.Attempt != nil {
+	if s.record.Attempt != nil && !s.record.Undo {
 		st.Delivered = s.record.Attempt.version()
 	}
 	st.Served, st.Looked = s.served, s.looked

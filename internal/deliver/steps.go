@@ -82,12 +82,22 @@ func (s *service) reloadBy(ctx context.Context, t *turn, kind string) error {
 		}
 		return s.stillActive(ctx, r)
 	case config.ReloadSignal:
-		return command.Signal(r.PIDFile, r.Signal)
+		if err := command.Signal(r.PIDFile, r.Signal); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(afterSignal):
+		case <-ctx.Done():
+		}
 	case config.ReloadExec:
 		return s.command(ctx, t, r.Exec, "reload", failure.ReloadFailed)
 	}
 	return nil
 }
+
+// afterSignal is before the first look at a service that was signalled: it has not read
+// anything yet, and a look would only take time from it. A command may have waited.
+const afterSignal = 30 * time.Millisecond
 
 // uncertain reports whether it is not known what a service has loaded.
 func (s *service) uncertain(t *turn) bool {
@@ -154,21 +164,33 @@ func haproxyKind(format string) haproxy.Kind {
 	return haproxy.Cert
 }
 
-// answers reports whether the service runs before anything is changed: what is down
-// then is not the fault of a new set.
-func (s *service) answers(t *turn) bool {
-	if len(t.c.Probes) > 0 {
+// answers begins to find out whether the service runs before anything is changed: what
+// is down then is not the fault of a new set. What is returned waits for the answer, so
+// that a set can be written meanwhile.
+func (s *service) answers(t *turn) func() bool {
+	if len(t.c.Probes) == 0 {
+		up := true
+		if t.c.Reload.Kind == config.ReloadUnit {
+			active, err := s.manager.bus.Active(t.ctx, t.c.Reload.Unit)
+			up = err != nil || active
+		}
+		return func() bool { return up }
+	}
+	known := s.record
+	var seen prove.Seen
+	var err error
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
 		ctx, cancel := context.WithTimeout(t.ctx, firstLook)
 		defer cancel()
-		seen, err := prove.Look(ctx, t.c.Probes[0], t.d.generation.Identity)
-		s.saw(t, seen)
+		seen, err = prove.Look(ctx, t.c.Probes[0], t.d.generation.Identity)
+	}()
+	return func() bool {
+		<-looked
+		s.saw(seen, known)
 		return failure.ReasonOf(err, "") != failure.Unreachable
 	}
-	if t.c.Reload.Kind == config.ReloadUnit {
-		active, err := s.manager.bus.Active(t.ctx, t.c.Reload.Unit)
-		return err != nil || active
-	}
-	return true
 }
 
 // firstLook bounds how long a service is waited for before anything is delivered.
@@ -206,25 +228,25 @@ func (s *service) each(t *turn, look func(context.Context, config.Probe) (prove.
 	all.Wait()
 	for i, err := range errs {
 		if err != nil {
-			s.saw(t, seen[i])
+			s.saw(seen[i], s.record)
 			return err
 		}
 	}
 	if len(seen) > 0 {
-		s.saw(t, seen[0])
+		s.saw(seen[0], s.record)
 	}
 	return nil
 }
 
-// saw keeps what a service was seen to serve.
-func (s *service) saw(t *turn, seen prove.Seen) {
+// saw keeps what a service was seen to serve, by the name that it has in a record.
+func (s *service) saw(seen prove.Seen, known record) {
 	if len(seen.Chain) == 0 {
 		return
 	}
 	s.looked = seen.At
 	leaf := pki.Fingerprint(seen.Chain[0])
 	v := Version{Leaf: leaf, Since: seen.At}
-	for _, m := range []*made{s.record.Proved, s.record.Attempt} {
+	for _, m := range []*made{known.Proved, known.Attempt} {
 		if m != nil && m.Leaf == leaf && len(m.Chain) > 0 {
 			v.Digest, v.Generation = m.Digest, m.Generation
 		}

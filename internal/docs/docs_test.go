@@ -208,7 +208,7 @@ func anchors(p page) []string {
 var commandPattern = regexp.MustCompile(`(?:^|[\s/$+(])spinecert ([a-z][a-z-]*)(?: ([a-z]+))?`)
 
 // userPattern is where spinecert is a user or group.
-var userPattern = regexp.MustCompile(`(-[a-z]|--[a-z]+id) spinecert`)
+var userPattern = regexp.MustCompile(`(-[a-z]|--[a-z]+id|group) spinecert`)
 
 // TestCommands: every command that the manual names exists, or is said to come later.
 func TestCommands(t *testing.T) {

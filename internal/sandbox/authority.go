@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/smallstep/certificates/cas/apiv1"
@@ -180,11 +181,11 @@ func encodeCertificate(c *x509.Certificate) []byte {
 }
 
 // keyPool hands out RSA keys in turn: making one takes a tenth of a second of a
-// core, which a rehearsal of a thousand rotations does not have. Not safe for
+// core, which a rehearsal of a thousand rotations does not have. Safe for
 // concurrent use.
 type keyPool struct {
 	keys []crypto.Signer
-	next int
+	next atomic.Int64
 }
 
 // newKeyPool makes n RSA keys, several at once. It returns when all are made.
@@ -209,7 +210,5 @@ func newKeyPool(n int) (*keyPool, error) {
 
 // take returns the next key. Two calls in a row never return the same one.
 func (p *keyPool) take() crypto.Signer {
-	key := p.keys[p.next]
-	p.next = (p.next + 1) % len(p.keys)
-	return key
+	return p.keys[p.next.Add(1)%int64(len(p.keys))]
 }

@@ -13,10 +13,7 @@ import (
 
 func TestAuthority(t *testing.T) {
 	now := time.Now()
-	pool, err := newKeyPool(3)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pool := must(t, sharedKeys)
 	for _, profile := range []string{ProfileG1, ProfileG2} {
 		t.Run(profile, func(t *testing.T) {
 			a, err := newAuthority(t.Context(), "Test", profile, "http://crl.test/"+profile, kmsapi.SHA256WithRSA, now)

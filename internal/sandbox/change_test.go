@@ -8,6 +8,7 @@ import (
 )
 
 func TestRehearseChange(t *testing.T) {
+	t.Parallel()
 	r, out, err := rehearseWith(t, fakeGood, RehearseOptions{Rotations: 6, Scenario: ScenarioG2, Options: Options{Duration: 3 * time.Second}})
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +38,7 @@ func TestRehearseChangeNotices(t *testing.T) {
 		{"never drops", fakeStubborn, "a peer of the old hierarchy is refused", 3},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			r, out, err := rehearseWith(t, test.mode, RehearseOptions{Rotations: 1, Scenario: ScenarioG2, Options: Options{Duration: time.Second}})
 			if err != nil {
 				t.Fatal(err)

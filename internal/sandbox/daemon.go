@@ -13,15 +13,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"syscall"
 	"time"
 )
 
-// How long the daemon may take to be ready, and to stop on SIGTERM.
+// How long the daemon may take to be ready, any child to stop on SIGTERM, and an
+// answer of the admin API.
 const (
 	readyTimeout = 10 * time.Second
 	stopTimeout  = 8 * time.Second
+	apiTimeout   = 5 * time.Second
 )
 
 // status is the part of the daemon's status that the sandbox reads (CONTRACT.md, section 3).
@@ -30,6 +30,8 @@ type status struct {
 	Ready   bool           `json:"ready"`
 	Slots   []slotStatus   `json:"slots"`
 	Tunnels []tunnelStatus `json:"tunnels"`
+
+	Services []serviceStatus `json:"services"`
 
 	Conditions []struct {
 		Code    string `json:"code"`
@@ -90,14 +92,10 @@ func (s slotStatus) explained() bool {
 	return text != "" && text != "null" && text != `""`
 }
 
-// daemon is the real spinecertd, as a child.
+// daemon is the real spinecertd.
 type daemon struct {
-	socket string
-	log    string
+	*child
 	client *http.Client
-	pid    int
-	exited chan struct{} // closed when it has ended
-	err    error         // how it ended, once exited is closed
 }
 
 // findDaemon returns the absolute path of the program; "" is the spinecertd in
@@ -122,45 +120,17 @@ func findDaemon(path string) (string, error) {
 }
 
 // startDaemon starts the program and returns at once; ready waits for it.
-func startDaemon(ctx context.Context, program string, l *layout) (*daemon, error) {
-	log, err := os.OpenFile(l.daemonLog(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+func startDaemon(ctx context.Context, program string, environ []string, l *layout) (*daemon, error) {
+	c, err := startChild(ctx, "the daemon", l.daemonLog(), l.dir, environ, program, "--config", l.config())
 	if err != nil {
-		return nil, fmt.Errorf("open log of the daemon: %w", err)
+		return nil, err
 	}
-	d := &daemon{socket: l.adminSocket(), log: l.daemonLog(), exited: make(chan struct{})}
-	d.client = &http.Client{
-		Timeout: 5 * time.Second,
+	return &daemon{c, &http.Client{
+		Timeout: apiTimeout,
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", d.socket)
+			return new(net.Dialer).DialContext(ctx, "unix", l.adminSocket())
 		}},
-	}
-	// The end of ctx must not kill it: it is stopped after the traffic, by SIGTERM.
-	command := exec.CommandContext(context.WithoutCancel(ctx), program, "--config", l.config())
-	command.Dir = l.dir
-	command.Stdout, command.Stderr = log, log
-	// Its own process group, so that Ctrl-C reaches it only through us, after the
-	// traffic has stopped; and it does not outlive us.
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	started := make(chan error, 1)
-	go func() {
-		defer close(d.exited)
-		defer log.Close()
-		// Pdeathsig is sent when the thread that started the child ends.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := command.Start()
-		if err == nil {
-			d.pid = command.Process.Pid
-		}
-		started <- err
-		if err == nil {
-			d.err = command.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start daemon: %w", err)
-	}
-	return d, nil
+	}}, nil
 }
 
 // status asks the daemon over its admin socket.
@@ -229,7 +199,7 @@ func (d *daemon) await(ctx context.Context, within time.Duration, done func(stat
 		}
 		select {
 		case <-d.exited:
-			return fmt.Errorf("the daemon ended: %w", cmpError(d.err, errors.New("exit status 0")))
+			return d.ended()
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), err)
 		case <-tick.C:
@@ -244,36 +214,8 @@ func cmpError(err, otherwise error) error {
 	return otherwise
 }
 
-// stop sends SIGTERM and waits; after stopTimeout it kills. It returns how the
-// daemon ended, nil for exit status 0.
+// stop stops it as any child.
 func (d *daemon) stop() error {
 	defer d.client.CloseIdleConnections()
-	select {
-	case <-d.exited:
-		return fmt.Errorf("the daemon ended before it was asked to: %w%s", cmpError(d.err, errors.New("exit status 0")), d.tail())
-	default:
-	}
-	// The daemon may end in between; Wait tells.
-	_ = syscall.Kill(d.pid, syscall.SIGTERM)
-	select {
-	case <-d.exited:
-		if d.err != nil {
-			return fmt.Errorf("stop daemon: %w%s", d.err, d.tail())
-		}
-		return nil
-	case <-time.After(stopTimeout):
-		_ = syscall.Kill(d.pid, syscall.SIGKILL)
-		<-d.exited
-		return fmt.Errorf("stop daemon: still running %s after SIGTERM, killed", stopTimeout)
-	}
-}
-
-// tail returns the last lines of the daemon's log, to go below an error.
-func (d *daemon) tail() string {
-	content, err := os.ReadFile(d.log)
-	if err != nil || len(content) == 0 {
-		return ""
-	}
-	lines := bytes.Split(bytes.TrimSpace(content), []byte("\n"))
-	return "\n" + string(bytes.Join(lines[max(len(lines)-10, 0):], []byte("\n")))
+	return d.child.stop()
 }

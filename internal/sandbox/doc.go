@@ -14,12 +14,17 @@
 // requests. Other peers, clients of the inbound tunnel and a server behind an
 // outbound one, hold connections open and are revoked while they talk.
 //
+// A rehearsal may take services along: the installed nginx and HAProxy, as children,
+// fed by the daemon with the identities of a slot of their own, and with clients.
+//
 // # Who watches
 //
 // The stand-in and the probes judge the daemon from outside with crypto/tls and
 // crypto/x509 alone: they share no code with the packages they test. Every leaf
 // that a handshake shows is looked up in a ledger of what was written to disk.
-// No request is ever sent twice, so a lost one is a failure.
+// No request through a tunnel is ever sent twice, so a lost one is a failure. One to a
+// service is, where it had closed a kept connection before it answered: its own
+// reload does that, and every HTTP client sends such a GET again. They are counted.
 //
 // # Limits
 //

@@ -53,7 +53,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	if os.Getenv("GORACE") == "" { // a program with the race detector otherwise sleeps a second before it ends
+		_ = os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
+	exit := m.Run()
+	_ = os.RemoveAll(built.dir)
+	os.Exit(exit)
 }
 
 type fakeConfig struct {

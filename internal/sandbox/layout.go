@@ -73,7 +73,7 @@ func newLayout(dir string) (*layout, error) {
 // ownNames are the entries of a sandbox; nothing else is ever removed from a
 // directory that the user named.
 func ownNames() []string {
-	return []string{"trust", "state", "slots", "spinecert.yaml", "admin.sock", "consumer.sock", "spinecertd.log", "sandbox.json", "revoke"}
+	return []string{"trust", "state", "slots", "spinecert.yaml", "admin.sock", "consumer.sock", "spinecertd.log", "sandbox.json", "revoke", "services", "haproxy.sock"}
 }
 
 // prepareDir makes dir, or takes over an empty one or one of an earlier sandbox.
@@ -112,6 +112,12 @@ func (l *layout) tunnelSocket() string { return l.path("consumer.sock") }
 func (l *layout) daemonLog() string    { return l.path("spinecertd.log") }
 func (l *layout) facts() string        { return l.path("sandbox.json") }
 func (l *layout) revoke() string       { return l.path("revoke") }
+func (l *layout) service(name string) string {
+	return l.path("services", name)
+}
+
+// haproxySocket lies beside the other sockets: there is less room for its path.
+func (l *layout) haproxySocket() string { return l.path("haproxy.sock") }
 func (l *layout) slot(slot string) string {
 	return l.path("slots", slot)
 }
@@ -185,6 +191,25 @@ tunnels:
     slot: consumer
     peers: [{{quote .FarName}}]
     server_name: {{quote .FarName}}
+{{- with .Services}}
+services:
+{{- range .}}
+  {{.Name}}:
+    slot: service
+    deliver:
+      directory: {{quote .Directory}}
+      files:
+{{- range .Files}}
+        - {{.}}
+{{- end}}
+    validate: {exec: [{{range $i, $word := .Validate}}{{if $i}}, {{end}}{{quote $word}}{{end}}]}
+    reload: {{.Reload}}
+    probe: {address: {{quote .Address}}, server_name: {{quote .Host}}, protocol: tls, stable: 3, within: 20s}
+{{- if .Keep}}
+    on_failure: keep
+{{- end}}
+{{- end}}
+{{- end}}
 admin:
   socket: {path: {{quote .AdminSocket}}{{with .Group}}, group: {{quote .}}{{end}}}
   writers: [{{quote .User}}]
@@ -195,9 +220,17 @@ log: {level: info, format: text}
 
 type configSlot struct{ Name, FQDN, Certificate, Key string }
 
+// configService is a service; what is no path is YAML.
+type configService struct {
+	Name, Directory, Reload, Address, Host string
+	Files, Validate                        []string
+	Keep                                   bool
+}
+
 type configValues struct {
 	Profile, Bundle, CRLHost                      string
 	Slots                                         []configSlot
+	Services                                      []configService
 	Peers                                         []string
 	Provider, Proxy, ProxyName, Far, FarName      string
 	TunnelSocket, AdminSocket, State, User, Group string
@@ -207,6 +240,7 @@ type configValues struct {
 type parties struct {
 	provider, proxy, far, crl string   // addresses; proxy is the stand-in's consumer leg
 	peers                     []string // names of the clients that the inbound tunnel lets in beside the stand-in
+	services                  []configService
 }
 
 // writeConfig writes the daemon's configuration.
@@ -216,13 +250,14 @@ func (l *layout) writeConfig(profile string, places map[string]*place, who parti
 		return err
 	}
 	values := configValues{
-		Profile: "nhs-" + profile, Bundle: l.bundle(), CRLHost: who.crl, Peers: who.peers,
+		Profile: "nhs-" + profile, Bundle: l.bundle(), CRLHost: who.crl, Peers: who.peers, Services: who.services,
 		Provider: who.provider, Proxy: who.proxy, ProxyName: proxyName, Far: who.far, FarName: farName,
 		TunnelSocket: l.tunnelSocket(), AdminSocket: l.adminSocket(), State: l.path("state"), User: name, Group: group,
 	}
-	for _, s := range []struct{ slot, fqdn string }{{providerSlot, providerName}, {consumerSlot, consumerName}} {
-		p := places[s.slot]
-		values.Slots = append(values.Slots, configSlot{s.slot, s.fqdn, p.certificate(), p.key()})
+	for _, slot := range []string{providerSlot, consumerSlot, serviceSlot} {
+		if p := places[slot]; p != nil {
+			values.Slots = append(values.Slots, configSlot{slot, slotName(slot), p.certificate(), p.key()})
+		}
 	}
 	// A JSON string is a YAML flow scalar.
 	quote := func(s string) (string, error) {
@@ -269,6 +304,7 @@ type facts struct {
 	Files     map[string]string `json:"files"`     // certificate of each slot
 	CRLs      []string          `json:"crls"`      // addresses
 	Peers     []string          `json:"peers"`     // that may be revoked, as files in Revoke name them
+	Services  map[string]string `json:"services"`  // addresses
 	Revoke    string            `json:"revoke"`    // a file here with the name of a peer revokes it while it is there
 	Commands  []string          `json:"commands"`  // to try
 }

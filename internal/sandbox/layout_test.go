@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -17,17 +18,28 @@ func TestConfigIsAccepted(t *testing.T) {
 		}
 		who := parties{provider: "127.0.0.1:8080", proxy: "127.0.0.1:4430", far: "127.0.0.1:4431", crl: "127.0.0.1:8081", peers: []string{peerName(1), peerName(2)}}
 		places := map[string]*place{}
-		for _, slot := range []string{providerSlot, consumerSlot} {
+		for _, slot := range []string{providerSlot, consumerSlot, serviceSlot} {
 			if places[slot], err = newPlace(l.slot(slot), numbered(1), 0); err != nil {
 				t.Fatal(err)
 			}
 		}
+		for i, p := range programs() {
+			v := &service{installed: installed{p, "/usr/sbin/" + p.name}, dir: "/srv/" + p.name, socket: "/srv/haproxy.sock", address: fmt.Sprintf("127.0.0.1:%d", 9000+i)}
+			if err := v.describe(i == 1); err != nil {
+				t.Fatal(err)
+			}
+			who.services = append(who.services, v.configured)
+		}
 		if err := l.writeConfig(profile, places, who); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := config.Load(l.config()); err != nil {
+		c, err := config.Load(l.config())
+		if err != nil {
 			text, _ := os.ReadFile(l.config())
-			t.Errorf("%s: %v\n%s", profile, err, text)
+			t.Fatalf("%s: %v\n%s", profile, err, text)
+		}
+		if s, ok := c.Service("haproxy"); !ok || s.Slot != serviceSlot || s.Directory != "/srv/haproxy/spine" || s.Reload.Socket != "/srv/haproxy.sock" || !s.KeepBad {
+			t.Errorf("%s: haproxy is %+v", profile, s)
 		}
 	}
 }

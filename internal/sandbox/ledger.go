@@ -39,7 +39,7 @@ type confirmation struct {
 type books struct {
 	Requests     int64
 	Failed       int64
-	Connections  int64 // TLS connections of the stand-in, both legs, and of the probes
+	Connections  int64 // TLS connections of the stand-in, both legs, of the probes, and of services
 	Resumed      int64 // those of them that resumed a session
 	BrokenServed int64 // handshakes that showed a leaf that should have been refused
 }
@@ -61,15 +61,21 @@ func (l *ledger) expect(leaf *x509.Certificate, e entry) {
 	l.leaves[fingerprint(leaf)] = e
 }
 
-// confirm notes that a handshake has shown this generation of the slot.
-func (l *ledger) confirm(slot string, number int, at time.Time) {
+// confirm notes that a handshake has shown this generation of the slot of a tunnel or
+// service; who is the slot itself where tunnels serve it.
+func (l *ledger) confirm(who string, number int, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.confirmed[slot] = confirmation{number: number, at: at}
+	l.confirmed[who] = confirmation{number: number, at: at}
 }
 
 // saw counts a handshake of a slot's tunnel that began at begun and showed leaf.
 func (l *ledger) saw(slot string, leaf *x509.Certificate, resumed bool, begun time.Time) {
+	l.sawAt(slot, slot, leaf, resumed, begun)
+}
+
+// sawAt counts a handshake of a service that has the certificates of a slot.
+func (l *ledger) sawAt(who, slot string, leaf *x509.Certificate, resumed bool, begun time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.books.Connections++
@@ -77,14 +83,14 @@ func (l *ledger) saw(slot string, leaf *x509.Certificate, resumed bool, begun ti
 		l.books.Resumed++
 	}
 	e, known := l.leaves[fingerprint(leaf)]
-	switch last := l.confirmed[slot]; {
+	switch last := l.confirmed[who]; {
 	case !known || e.slot != slot:
-		l.fail(fmt.Sprintf("%s: a handshake showed a leaf that was never written for it", slot))
+		l.fail(fmt.Sprintf("%s: a handshake showed a leaf that was never written for it", who))
 	case e.broken != "":
 		l.books.BrokenServed++
-		l.note(fmt.Sprintf("%s: a handshake showed a broken identity: %s", slot, e.broken))
+		l.note(fmt.Sprintf("%s: a handshake showed a broken identity: %s", who, e.broken))
 	case e.number < last.number && begun.Sub(last.at) > staleAfter:
-		l.fail(fmt.Sprintf("%s: a new handshake showed an old leaf (resumed: %t)", slot, resumed))
+		l.fail(fmt.Sprintf("%s: a new handshake showed an old leaf (resumed: %t)", who, resumed))
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -60,13 +62,22 @@ func describe(out io.Writer, f facts) error {
 %s
 Try, in another terminal:
 `, f.Listeners[consumerTunnel], f.Listeners[consumerTunnel+" (unix)"], f.Listeners["proxy"], f.Names["proxy"],
-		f.Listeners[providerTunnel], f.Names["provider"], f.Listeners["provider"], f.Config, f.Trust, f.Listeners["crl"], f.Log, f.DaemonPID, revocable(f))
+		f.Listeners[providerTunnel], f.Names["provider"], f.Listeners["provider"], f.Config, f.Trust, f.Listeners["crl"], f.Log, f.DaemonPID, rehearsed(f)+revocable(f))
 	for _, command := range f.Commands {
 		fmt.Fprintf(&b, "  %s\n", command)
 	}
 	b.WriteString("\n")
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// rehearsed says where services listen.
+func rehearsed(f facts) string {
+	text := ""
+	for _, name := range slices.Sorted(maps.Keys(f.Services)) {
+		text += fmt.Sprintf("  %-17s  %s  (%s)\n", name, f.Services[name], serviceName)
+	}
+	return text
 }
 
 // revocable says who may be revoked, and how, where somebody may do it by hand.
@@ -145,6 +156,10 @@ func (p *picture) lines(s status, last books, since time.Duration) []string {
 	}
 	if len(generations) > 0 {
 		lines = append(lines, "generations: "+strings.Join(generations, ", "))
+	}
+	for _, v := range p.stage.services {
+		r := v.totals()
+		lines = append(lines, fmt.Sprintf("%s: rotations %d  proved %d  rolled back %d  requests %d  failed %d", r.Name, r.Rotations, r.Proved, r.RolledBack, r.Requests, r.FailedRequests))
 	}
 	for _, c := range causes[:min(len(causes), 3)] {
 		lines = append(lines, fmt.Sprintf("%d x %s", c.Count, c.Cause))

@@ -187,17 +187,21 @@ func (p *proxy) verifier(slot, name string, usage x509.ExtKeyUsage, begun func()
 		leaf := cs.PeerCertificates[0]
 		p.ledger.saw(slot, leaf, cs.DidResume, begun())
 		trust := p.trust.Load()
-		intermediates := trust.subCAs.Clone()
-		for _, c := range cs.PeerCertificates[1:] {
-			intermediates.AddCert(c)
-		}
-		if _, err := leaf.Verify(x509.VerifyOptions{
-			Roots: trust.roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{usage},
-		}); err != nil {
-			return err
-		}
-		return checkName(leaf, name)
+		return judge(cs.PeerCertificates, trust.roots, trust.subCAs.Clone(), usage, name)
 	}
+}
+
+// judge checks chain, validity, purpose and name of a peer. What it sent is added to
+// the subCAs.
+func judge(sent []*x509.Certificate, roots, subCAs *x509.CertPool, usage x509.ExtKeyUsage, name string) error {
+	for _, c := range sent[1:] {
+		subCAs.AddCert(c)
+	}
+	options := x509.VerifyOptions{Roots: roots, Intermediates: subCAs, KeyUsages: []x509.ExtKeyUsage{usage}}
+	if _, err := sent[0].Verify(options); err != nil {
+		return err
+	}
+	return checkName(sent[0], name)
 }
 
 // checkName applies the rule of SPINE.md, 3: the SAN, or the CN where there is none.

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,9 @@ type RehearseOptions struct {
 	Rotations   int      // good ones, of the daemon's slots; at least 1. With [ScenarioG2] on either side of the change, 0 is 12
 	Revocations int      // peers that are revoked, at most [MaxRevocations]; not with a scenario
 	Scenario    string   // "" or [ScenarioG2]
-	Services    []string // not supported yet: must be empty
+	Services    []string // of [Programs]; not with a scenario
+
+	directories []string // for tests: where programs are looked for beside PATH, if not nil
 }
 
 // MaxRevocations bounds the peers of a rehearsal: each holds connections open.
@@ -36,14 +39,14 @@ const overtime = 5 * time.Second
 const brokenPer = 10
 
 func (o RehearseOptions) withDefaults() (RehearseOptions, error) {
-	if len(o.Services) > 0 {
-		return o, usageError{message: "--services: not supported by this version", hint: "leave it out"}
-	}
 	if o.Revocations < 0 || o.Revocations > MaxRevocations {
 		return o, usageError{message: fmt.Sprintf("%d revocations: from 0 to %d are possible", o.Revocations, MaxRevocations), hint: "write for example --revocations 5"}
 	}
 	if o.Revocations > 0 && o.Scenario != "" {
 		return o, usageError{message: "--revocations: not with a scenario", hint: "rehearse one after the other"}
+	}
+	if len(o.Services) > 0 && o.Scenario != "" {
+		return o, usageError{message: "--services: not with a scenario", hint: "rehearse one after the other"}
 	}
 	if o.Scenario != "" && o.Scenario != ScenarioG2 {
 		return o, usageError{message: fmt.Sprintf("scenario %q: unknown", o.Scenario), hint: "use " + ScenarioG2 + ", or leave it out"}
@@ -67,7 +70,13 @@ func (o RehearseOptions) withDefaults() (RehearseOptions, error) {
 	if o.Revocations >= farTurn {
 		o.peers-- // the far server is one of those
 	}
+	if o.directories == nil {
+		o.directories = serverDirectories()
+	}
 	var err error
+	if o.programs, err = findPrograms(o.Services, o.directories); err != nil {
+		return o, err
+	}
 	o.Options, err = o.Options.withDefaults()
 	return o, err
 }
@@ -82,14 +91,16 @@ func Rehearse(ctx context.Context, o RehearseOptions) (Result, error) {
 		return Result{}, err
 	}
 	t := &tally{began: time.Now()}
-	want := wanted{rotations: o.Rotations, broken: brokenOf(o.Rotations), revocations: o.Revocations, faults: faultsOf(o.Rotations, o.Duration)}
+	want := wanted{rotations: o.Rotations, broken: brokenOf(o.Rotations), revocations: o.Revocations, faults: faultsOf(o.Rotations, o.Duration),
+		services: o.Services, serviceRotations: serviceRotations(o.Rotations, o.Duration)}
 	var steps []StepResult
 	var recovered int
 	var requests func() CRLRequests
+	var services []*service
 	_, err = perform(ctx, o.Options, t, func(ctx context.Context, s *stage, p *picture) error {
-		ctx, cancel := context.WithTimeout(ctx, o.Duration+overtime)
+		ctx, cancel := context.WithTimeout(ctx, o.Duration+cmp.Or(o.patience, overtime))
 		defer cancel()
-		requests = s.crl.requests
+		requests, services = s.crl.requests, s.services
 		if o.Scenario == ScenarioG2 {
 			c := newChange(s, p, t, o)
 			want.rotations, want.broken = c.totals()
@@ -101,6 +112,10 @@ func Rehearse(ctx context.Context, o RehearseOptions) (Result, error) {
 		c := &conductor{stage: s, picture: p, duration: o.Duration, victims: s.victims(o.Revocations), faults: want.faults}
 		var conducting errgroup.Group
 		conducting.Go(func() error { return c.conduct(ctx) })
+		if len(s.services) > 0 {
+			company := &company{stage: s, picture: p, rotations: want.serviceRotations, within: cmp.Or(o.within, backWithin)}
+			conducting.Go(func() error { return company.rehearse(ctx, o.Duration) })
+		}
 		err := carryOut(ctx, s, p, t, o)
 		err = errors.Join(err, conducting.Wait())
 		recovered = c.recovered
@@ -118,6 +133,9 @@ func Rehearse(ctx context.Context, o RehearseOptions) (Result, error) {
 	}
 	if requests != nil {
 		result.CRLRequests = requests()
+	}
+	for _, v := range services {
+		result.Services = append(result.Services, v.totals())
 	}
 	want.proved = cut.Proved
 	result.Problems = result.judge(want)
@@ -198,7 +216,7 @@ func (s *stage) lastUntil(ctx context.Context, then time.Time) error {
 	s.wait(ctx, then)
 	select {
 	case <-s.daemon.exited:
-		return fmt.Errorf("the daemon ended: %w%s", cmpError(s.daemon.err, errors.New("exit status 0")), s.daemon.tail())
+		return fmt.Errorf("%w%s", s.daemon.ended(), s.daemon.tail())
 	default:
 		return nil
 	}

@@ -16,13 +16,17 @@ type Latency struct {
 	Samples int     `json:"samples"`
 }
 
-// ServiceResult is what a rehearsal saw of one service. No service takes part yet.
+// ServiceResult is what a rehearsal saw of one service. Its requests are among those
+// of the whole rehearsal.
 type ServiceResult struct {
-	Name           string `json:"name"`
-	Rotations      int64  `json:"rotations"`
-	Proved         int64  `json:"proved"`
-	RolledBack     int64  `json:"rolled_back"`
-	FailedRequests int64  `json:"failed_requests"`
+	Name           string  `json:"name"`
+	Rotations      int64   `json:"rotations"`       // of its slot
+	Proved         int64   `json:"proved"`          // of them: the daemon said so, and a handshake from outside showed it
+	RolledBack     int64   `json:"rolled_back"`     // broken deliveries after which the certificate before was served
+	Requests       int64   `json:"requests"`        // answered or not
+	FailedRequests int64   `json:"failed_requests"` // of them
+	SentAgain      int64   `json:"sent_again"`      // requests on a kept connection that the service closed before it answered
+	LatencyMS      Latency `json:"latency_ms"`      // rename that completes a pair to proof, without the broken one
 }
 
 // Result is the outcome of [Rehearse], in the form of CONTRACT.md, section 3.
@@ -98,11 +102,14 @@ type wanted struct {
 	rotations, broken   int
 	revocations, faults int
 	proved              int64 // revocations that were looked at to the end
+	services            []string
+	serviceRotations    int // of each
 }
 
 // judge says what is wrong with a rehearsal.
 func (r Result) judge(want wanted) []string {
 	problems := append([]string{}, r.judgeRevocations(want)...)
+	problems = append(problems, r.judgeServices(want)...)
 	if r.Failed > 0 {
 		problems = append(problems, fmt.Sprintf("%d of %d requests failed", r.Failed, r.Requests))
 	}
@@ -155,6 +162,32 @@ func (r Result) judgeRevocations(want wanted) []string {
 	}
 	if r.ResumptionsRefused == 0 {
 		problems = append(problems, "no revoked peer was refused while it resumed a session")
+	}
+	return problems
+}
+
+func (r Result) judgeServices(want wanted) []string {
+	var problems []string
+	for _, name := range want.services {
+		var s ServiceResult // of one that never started nothing is known
+		if i := slices.IndexFunc(r.Services, func(s ServiceResult) bool { return s.Name == name }); i >= 0 {
+			s = r.Services[i]
+		}
+		if n := int64(want.serviceRotations); s.Rotations < n {
+			problems = append(problems, fmt.Sprintf("%s: %d of %d rotations happened", name, s.Rotations, n))
+		}
+		if s.Proved < s.Rotations {
+			problems = append(problems, fmt.Sprintf("%s: %d of %d rotations were proved", name, s.Proved, s.Rotations))
+		}
+		if s.RolledBack == 0 {
+			problems = append(problems, name+": the broken delivery was not rolled back")
+		}
+		if s.FailedRequests > 0 {
+			problems = append(problems, fmt.Sprintf("%s: %d of %d requests failed", name, s.FailedRequests, s.Requests))
+		}
+		if s.Requests == 0 {
+			problems = append(problems, name+": no request was made")
+		}
 	}
 	return problems
 }

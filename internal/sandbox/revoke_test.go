@@ -12,6 +12,7 @@ import (
 )
 
 func TestRehearseRevocations(t *testing.T) {
+	t.Parallel()
 	r, out, err := rehearseWith(t, fakeGood, RehearseOptions{Rotations: 6, Revocations: 3, Options: Options{Duration: 4 * time.Second}})
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +51,7 @@ func TestRehearseRevocationsNotices(t *testing.T) {
 		{fakeSimple, "of revoked peers were served", 2 * time.Second},
 	} {
 		t.Run(test.mode, func(t *testing.T) {
+			t.Parallel()
 			r, out, err := rehearseWith(t, test.mode, RehearseOptions{Rotations: 1, Revocations: 1, Options: Options{Duration: test.duration, within: time.Second}})
 			if err != nil {
 				t.Fatal(err)
@@ -93,17 +95,18 @@ func (w *watchedOutput) expect(want string) <-chan struct{} {
 
 // TestRevokeByHand: a file revokes a peer, and its end lets it come back.
 func TestRevokeByHand(t *testing.T) {
-	t.Setenv(fakeVariable, fakeGood)
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "box")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	out := &watchedOutput{}
+	options := faked(t, fakeGood, Options{Dir: dir, Duration: time.Minute, RotateEvery: time.Minute, Program: "spinecert", Out: out})
 	var s Summary
 	ended := make(chan error, 1)
 	started := out.expect("touch " + filepath.Join(dir, "revoke", "peer-1"))
 	go func() {
 		var err error
-		s, err = Run(ctx, Options{Dir: dir, Duration: time.Minute, RotateEvery: time.Minute, Daemon: os.Args[0], Program: "spinecert", Out: out})
+		s, err = Run(ctx, options)
 		ended <- err
 	}()
 	await := func(said <-chan struct{}) {

@@ -22,10 +22,18 @@ type Options struct {
 	Program     string        // how the user calls spinecert, for the commands to try; "" is this executable
 	Out         io.Writer     // the picture: live on a terminal, else plain lines; nil is none
 
-	change bool          // make a second hierarchy, to move to
-	peers  int           // clients of the inbound tunnel that may be revoked
-	hands  bool          // revoke what files name
-	within time.Duration // for tests: cutWithin, if not 0
+	change bool // make a second hierarchy, to move to
+	peers  int  // clients of the inbound tunnel that may be revoked
+	hands  bool // revoke what files name
+
+	programs []installed // that take part as services
+
+	// For tests.
+	within   time.Duration // cutWithin and backWithin, if not 0
+	patience time.Duration // overtime, if not 0
+	keepBad  bool          // the daemon leaves a bad set where it is
+	pool     *keyPool      // made before, if not nil
+	environ  []string      // of the daemon, beside ours
 }
 
 // Defaults of [Options].
@@ -114,7 +122,7 @@ func rotateInTurn(ctx context.Context, s *stage, p *picture, t *tally, every tim
 		case <-ctx.Done():
 			return nil
 		case <-s.daemon.exited:
-			return fmt.Errorf("the daemon ended: %w%s", cmpError(s.daemon.err, errors.New("exit status 0")), s.daemon.tail())
+			return fmt.Errorf("%w%s", s.daemon.ended(), s.daemon.tail())
 		case <-tick.C:
 		}
 		switch n % 4 {
@@ -166,7 +174,7 @@ func performIn(ctx context.Context, l *layout, o Options, t *tally, act func(con
 		return err
 	}
 	t.ledger, t.cuts = c.ledger, c.cuts
-	s, err := open(ctx, c, o.Profile, o.Daemon)
+	s, err := open(ctx, c, o)
 	if err != nil {
 		return err
 	}
@@ -178,6 +186,9 @@ func performIn(ctx context.Context, l *layout, o Options, t *tally, act func(con
 	p := newPicture(o.Out, s, t)
 	var group sync.WaitGroup
 	group.Go(func() { load(traffic, s.clients, s.ledger, s.cuts) })
+	for _, v := range s.services {
+		group.Go(func() { v.load(traffic, s.ledger) })
+	}
 	group.Go(func() { p.run(traffic) })
 	if err = s.connect(traffic); err == nil {
 		if o.hands {
@@ -211,7 +222,14 @@ func (s *stage) announce(o Options) error {
 			f.Peers = append(f.Peers, p.label())
 		}
 	}
+	f.Services = map[string]string{}
+	for _, v := range s.services {
+		f.Services[v.name] = v.address
+	}
 	f.Commands = s.layout.commands(o.Program, s.listeners[providerTunnel], s.listeners[consumerTunnel], byHand, s.places)
+	if len(s.services) > 0 {
+		f.Commands = append(f.Commands, fmt.Sprintf("%s services --socket %s", shellQuote(o.Program), shellQuote(s.layout.adminSocket())))
+	}
 	f.Listeners[consumerTunnel+" (unix)"] = s.layout.tunnelSocket()
 	if err := s.layout.writeFacts(f); err != nil {
 		return err

@@ -9,22 +9,34 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
 func rehearseWith(t *testing.T, mode string, o RehearseOptions) (Result, string, error) {
 	t.Helper()
-	t.Setenv(fakeVariable, mode)
 	var out bytes.Buffer
-	o.Daemon, o.Program, o.Out = os.Args[0], "spinecert", &out
+	o.Options = faked(t, mode, o.Options)
+	o.Program, o.Out = "spinecert", &out
 	r, err := Rehearse(t.Context(), o)
 	return r, out.String(), err
 }
 
+// faked are options of a sandbox whose daemon is this test binary.
+func faked(t *testing.T, mode string, o Options) Options {
+	t.Helper()
+	o.Daemon, o.environ, o.pool, o.patience = os.Args[0], []string{fakeVariable + "=" + mode}, must(t, sharedKeys), time.Minute
+	return o
+}
+
+// sharedKeys are made once: they take longer than what is done with them.
+var sharedKeys = sync.OnceValues(func() (*keyPool, error) { return newKeyPool(poolSize) })
+
 func TestRehearse(t *testing.T) {
 	for _, profile := range []string{ProfileG1, ProfileG2} {
 		t.Run(profile, func(t *testing.T) {
+			t.Parallel()
 			r, out, err := rehearseWith(t, fakeGood, RehearseOptions{Rotations: 24, Options: Options{Duration: 3 * time.Second, Profile: profile}})
 			if err != nil {
 				t.Fatal(err)
@@ -51,6 +63,7 @@ func TestRehearseNotices(t *testing.T) {
 		{"lost connections", fakeLossy, "requests failed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			// The first two broken ones are torn; the third is expired.
 			r, out, err := rehearseWith(t, test.mode, RehearseOptions{Rotations: 21, Options: Options{Duration: 2 * time.Second}})
 			if err != nil {
@@ -65,23 +78,33 @@ func TestRehearseNotices(t *testing.T) {
 
 func TestRunSleepingDaemon(t *testing.T) {
 	// The picture ends in the middle of a rotation that never comes.
-	t.Setenv(fakeVariable, fakeAsleep)
-	s, err := Run(t.Context(), Options{Duration: time.Second, RotateEvery: 300 * time.Millisecond, Daemon: os.Args[0]})
+	t.Parallel()
+	s, err := Run(t.Context(), faked(t, fakeAsleep, Options{Duration: time.Second, RotateEvery: 300 * time.Millisecond}))
 	if err != nil || s.Rotations != 0 || !s.Passed() {
 		t.Errorf("rotations %d, failed %d, error %v; want none%s", s.Rotations, s.Failed, err, joined(s.Causes))
 	}
 }
 
 func TestRun(t *testing.T) {
-	t.Setenv(fakeVariable, fakeGood)
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "box")
-	var out bytes.Buffer
-	s, err := Run(t.Context(), Options{Dir: dir, Duration: 2 * time.Second, RotateEvery: 300 * time.Millisecond, Daemon: os.Args[0], Program: "bin/spinecert", Out: &out})
+	out := &watchedOutput{}
+	first, end := context.WithCancel(t.Context())
+	defer end()
+	said := out.expect("stand-in rotated")
+	go func() {
+		select {
+		case <-said: // everything else has taken its turn before
+			end()
+		case <-first.Done():
+		}
+	}()
+	s, err := Run(first, faked(t, fakeGood, Options{Dir: dir, Duration: time.Minute, RotateEvery: 300 * time.Millisecond, Program: "bin/spinecert", Out: out}))
 	if err != nil {
-		t.Fatalf("%v\n%s", err, &out)
+		t.Fatalf("%v\n%s", err, &out.text)
 	}
 	if !s.Passed() || s.Rotations < 2 || s.Directory != dir {
-		t.Errorf("summary %+v\n%s", s, &out)
+		t.Errorf("summary %+v\n%s", s, &out.text)
 	}
 	var f facts
 	text, err := os.ReadFile(filepath.Join(dir, "sandbox.json"))
@@ -92,23 +115,22 @@ func TestRun(t *testing.T) {
 		t.Errorf("sandbox.json: %v\n%s", err, text)
 	}
 	for _, want := range append(f.Commands, f.Directory, "provider rotated", "stand-in rotated", "failed 0") {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("the output does not say %q:\n%s", want, &out)
+		if !strings.Contains(out.text.String(), want) {
+			t.Errorf("the output does not say %q:\n%s", want, &out.text)
 		}
 	}
 	// A second time in the same directory, ended by its caller.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := Run(ctx, Options{Dir: dir, Daemon: os.Args[0]}); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := Run(ctx, faked(t, fakeGood, Options{Dir: dir})); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("second run: %v", err)
 	}
 }
 
 func TestRunLeavesNothing(t *testing.T) {
-	t.Setenv(fakeVariable, fakeGood)
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
-	s, err := Run(t.Context(), Options{Duration: 500 * time.Millisecond, Daemon: os.Args[0]})
+	s, err := Run(t.Context(), faked(t, fakeGood, Options{Duration: 500 * time.Millisecond}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,9 +141,8 @@ func TestRunLeavesNothing(t *testing.T) {
 }
 
 func TestRunDaemonDies(t *testing.T) {
-	t.Setenv(fakeVariable, fakeDies)
-	t.Setenv("TMPDIR", t.TempDir())
-	_, err := Run(t.Context(), Options{Duration: time.Second, Daemon: os.Args[0]})
+	t.Parallel()
+	_, err := Run(t.Context(), faked(t, fakeDies, Options{Duration: time.Second}))
 	if err == nil || !strings.Contains(err.Error(), "no such configuration") {
 		t.Errorf("error %v does not quote the log of the daemon", err)
 	}
@@ -147,7 +168,9 @@ func TestUsage(t *testing.T) {
 		{"revocations in a scenario", "scenario", rehearse(RehearseOptions{Revocations: 1, Scenario: ScenarioG2})},
 		{"scenario", "unknown", rehearse(RehearseOptions{Rotations: 1, Scenario: "g3"})},
 		{"scenario from its end", "begins with g1", rehearse(RehearseOptions{Scenario: ScenarioG2, Options: Options{Profile: ProfileG2}})},
-		{"services", "not supported by this version", rehearse(RehearseOptions{Rotations: 1, Services: []string{"nginx"}})},
+		{"unknown service", "unknown", rehearse(RehearseOptions{Rotations: 1, Services: []string{"apache"}})},
+		{"a service twice", "named twice", rehearse(RehearseOptions{Rotations: 1, Services: []string{"nginx", "nginx"}})},
+		{"services in a scenario", "scenario", rehearse(RehearseOptions{Services: []string{"nginx"}, Scenario: ScenarioG2})},
 		{"no rotations", "at least one", rehearse(RehearseOptions{})},
 		{"profile", "unknown", run(Options{Profile: "g3", Daemon: os.Args[0]})},
 		{"negative", "negative", run(Options{Duration: -1, Daemon: os.Args[0]})},

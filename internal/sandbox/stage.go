@@ -33,11 +33,15 @@ type cast struct {
 	foreign *authority
 	pool    *keyPool
 	places  map[string]*place
-	numbers map[string]int // good generations of each slot so far
 	proxy   *proxy
 	probe   *identity
 	peers   []*peer // that may be revoked; the last is the far server
 	far     *farServer
+
+	services []*service // none, but in a rehearsal that has some
+
+	mu      sync.Mutex
+	numbers map[string]int // good generations of each slot so far
 }
 
 // newCast makes keys and authorities, writes the first pairs and the trust files,
@@ -54,12 +58,14 @@ func newCast(ctx context.Context, l *layout, o Options) (_ *cast, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.crl.listener.Close())
+			err = errors.Join(err, c.crl.listener.Close(), c.closeServices())
 		}
 	}()
 	now := time.Now()
 	var group errgroup.Group
-	group.Go(func() (err error) { c.pool, err = newKeyPool(poolSize); return err })
+	if c.pool = o.pool; c.pool == nil {
+		group.Go(func() (err error) { c.pool, err = newKeyPool(poolSize); return err })
+	}
 	group.Go(func() (err error) {
 		c.spine, err = newAuthority(ctx, "Sandbox", o.Profile, c.crl.base(o.Profile), kmsapi.SHA256WithRSA, now)
 		return err
@@ -82,8 +88,12 @@ func newCast(ctx context.Context, l *layout, o Options) (_ *cast, err error) {
 	if err := errors.Join(l.writeBundle(c.spine), c.refresh(ctx, c.spine)); err != nil {
 		return nil, err
 	}
-	for _, slot := range []string{providerSlot, consumerSlot} {
-		_, first, err := c.good(slot, now)
+	slots := []string{providerSlot, consumerSlot}
+	if len(o.programs) > 0 {
+		slots = append(slots, serviceSlot)
+	}
+	for _, slot := range slots {
+		_, first, _, err := c.good(slot, now)
 		if err != nil {
 			return nil, err
 		}
@@ -96,6 +106,9 @@ func newCast(ctx context.Context, l *layout, o Options) (_ *cast, err error) {
 		return nil, err
 	}
 	if c.probe, err = probeIdentity(c.spine, now); err != nil {
+		return nil, err
+	}
+	if err := c.addServices(o); err != nil {
 		return nil, err
 	}
 	return c, c.addPeers(o, now)
@@ -121,25 +134,24 @@ func (c *cast) addPeers(o Options, now time.Time) error {
 }
 
 func slotName(slot string) string {
-	if slot == providerSlot {
-		return providerName
-	}
-	return consumerName
+	return map[string]string{providerSlot: providerName, consumerSlot: consumerName, serviceSlot: serviceName}[slot]
 }
 
-// good issues the next identity of a slot and enters it in the ledger.
-func (c *cast) good(slot string, now time.Time) (*identity, pair, error) {
+// good issues the next identity of a slot and enters it in the ledger, with its number.
+func (c *cast) good(slot string, now time.Time) (*identity, pair, int, error) {
 	id, err := c.spine.issue(slotName(slot), c.pool.take(), now.Add(-backdate), now.Add(leafLife))
 	if err != nil {
-		return nil, pair{}, err
+		return nil, pair{}, 0, err
 	}
 	key, err := id.keyPEM()
 	if err != nil {
-		return nil, pair{}, err
+		return nil, pair{}, 0, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.numbers[slot]++
 	c.ledger.expect(id.leaf, entry{slot: slot, number: c.numbers[slot]})
-	return id, pair{certificate: id.certificatePEM(), key: key}, nil
+	return id, pair{certificate: id.certificatePEM(), key: key}, c.numbers[slot], nil
 }
 
 // broken makes a pair of a slot that must never be served.
@@ -197,7 +209,7 @@ type stage struct {
 
 // open starts the provider, the stand-in and the others, then the daemon, and waits
 // until all listen.
-func open(ctx context.Context, c *cast, profile, program string) (*stage, error) {
+func open(ctx context.Context, c *cast, o Options) (*stage, error) {
 	// They outlive the traffic, which ends with ctx.
 	serving, quit := context.WithCancel(context.WithoutCancel(ctx))
 	s := &stage{cast: c, quit: quit, group: new(errgroup.Group), listeners: map[string]string{"crl": c.crl.host}}
@@ -218,7 +230,7 @@ func open(ctx context.Context, c *cast, profile, program string) (*stage, error)
 		s.listeners[party.name] = listener.Addr().String()
 		s.group.Go(func() error { return serve(serving, party.server, party.secure(listener)) })
 	}
-	if err := s.start(ctx, profile, program); err != nil {
+	if err := s.start(ctx, o); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
@@ -232,15 +244,18 @@ func (s *stage) parties() parties {
 			who.peers = append(who.peers, p.name)
 		}
 	}
+	for _, v := range s.services {
+		who.services = append(who.services, v.configured)
+	}
 	return who
 }
 
-func (s *stage) start(ctx context.Context, profile, program string) error {
-	if err := s.layout.writeConfig(profile, s.places, s.parties()); err != nil {
+func (s *stage) start(ctx context.Context, o Options) error {
+	if err := s.layout.writeConfig(o.Profile, s.places, s.parties()); err != nil {
 		return err
 	}
 	var err error
-	if s.daemon, err = startDaemon(ctx, program, s.layout); err != nil {
+	if s.daemon, err = startDaemon(ctx, o.Daemon, o.environ, s.layout); err != nil {
 		return err
 	}
 	if s.status, err = s.daemon.ready(ctx); err != nil {
@@ -251,6 +266,9 @@ func (s *stage) start(ctx context.Context, profile, program string) error {
 	s.listeners[providerTunnel], s.listeners[consumerTunnel], s.listeners[freshTunnel] = inbound, outbound, full
 	s.listeners[farTunnel] = s.status.tcp(farTunnel)
 	s.far.peer.reach(endpoint{"tcp", s.listeners[farTunnel]})
+	if err := s.startServices(ctx); err != nil {
+		return err
+	}
 	s.clients = crew(endpoint{"tcp", outbound}, endpoint{"unix", s.layout.tunnelSocket()}, endpoint{"tcp", full})
 	s.looks = map[string]look{
 		providerSlot: lookInbound(s.proxy, s.probe),
@@ -287,13 +305,13 @@ func (s *stage) close() error {
 		err = s.daemon.stop()
 	}
 	s.quit()
-	return errors.Join(err, s.group.Wait())
+	return errors.Join(err, s.closeServices(), s.group.Wait())
 }
 
 // rotate writes the next good pair of a slot and waits until a handshake from
 // outside shows it. It returns the time from the completing call to that handshake.
 func (s *stage) rotate(ctx context.Context, slot string, how style) (time.Duration, error) {
-	id, next, err := s.good(slot, time.Now())
+	id, next, number, err := s.good(slot, time.Now())
 	if err != nil {
 		return 0, err
 	}
@@ -305,7 +323,7 @@ func (s *stage) rotate(ctx context.Context, slot string, how style) (time.Durati
 	if err != nil {
 		return 0, fmt.Errorf("%w (%s)", err, how)
 	}
-	s.ledger.confirm(slot, s.numbers[slot], seen)
+	s.ledger.confirm(slot, number, seen)
 	return seen.Sub(completed), nil
 }
 

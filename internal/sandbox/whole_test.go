@@ -2,12 +2,21 @@ package sandbox
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
+
+// built is where spinecertd is, once a test has asked for it; TestMain removes it.
+var built struct {
+	sync.Once
+	dir string
+	err error
+}
 
 // builtDaemon builds spinecertd: this package must not import it.
 func builtDaemon(t *testing.T) string {
@@ -19,21 +28,36 @@ func builtDaemon(t *testing.T) string {
 		}
 		t.Skip("go is not installed: no spinecertd can be built")
 	}
-	path := filepath.Join(t.TempDir(), "spinecertd")
-	build := exec.CommandContext(t.Context(), tool, "build", "-o", path, "github.com/spinecert/spinecert/cmd/spinecertd")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build spinecertd: %v\n%s", err, out)
+	built.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "spinecertd-"); built.err != nil {
+			return
+		}
+		build := exec.Command(tool, "build", "-o", built.dir, "github.com/spinecert/spinecert/cmd/spinecertd")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatalf("build spinecertd: %v", built.err)
 	}
-	return path
+	return filepath.Join(built.dir, "spinecertd")
+}
+
+// whole are options of a sandbox whose daemon is spinecertd.
+func whole(t *testing.T, o Options) Options {
+	t.Helper()
+	o.Daemon, o.pool, o.patience = builtDaemon(t), must(t, sharedKeys), time.Minute
+	return o
 }
 
 // TestRevocationsOfTheDaemon is a short rehearsal with spinecertd itself: CRLs are
 // fetched, open connections are cut, tickets do not help.
 func TestRevocationsOfTheDaemon(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	r, err := Rehearse(t.Context(), RehearseOptions{Rotations: 4, Revocations: 2,
-		Options: Options{Duration: 6 * time.Second, Daemon: builtDaemon(t), Program: "spinecert", Out: &out}})
+		Options: whole(t, Options{Duration: 6 * time.Second, Program: "spinecert", Out: &out})})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}

@@ -213,11 +213,14 @@ func tooLarge(file File, buffer int) error {
 		"set %s %q: %w: %s the file has %d", file.Kind, file.Path, ErrTooLarge, cause, len(file.Data))
 }
 
+// ErrPartly is that of an Update which changed something before it failed, wrapped.
+var ErrPartly = errors.New("HAProxy already has the new")
+
 // explain adds to an error what was changed before it.
 func (s *session) explain(err error) error {
 	var known *failure.Error
 	if len(s.changed) == 0 || !errors.As(err, &known) {
 		return err
 	}
-	return &failure.Error{Reason: known.Reason, Advice: known.Advice, Err: fmt.Errorf("%w (HAProxy already has the new %s)", known.Err, strings.Join(s.changed, ", "))}
+	return &failure.Error{Reason: known.Reason, Advice: known.Advice, Err: fmt.Errorf("%w (%w %s)", known.Err, ErrPartly, strings.Join(s.changed, ", "))}
 }

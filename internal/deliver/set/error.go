@@ -47,7 +47,7 @@ func notGiven(path string, uid, gid int, err error) error {
 	}
 	us := userName(uint32(os.Geteuid()))
 	if uid >= 0 && uid != os.Geteuid() {
-		return failure.New(failure.NotWritable, "hand it over by group instead, or: systemctl edit spinecertd, [Service] AmbientCapabilities=CAP_CHOWN",
+		return failure.New(failure.NotWritable, "hand it over by group instead, or: systemctl edit spinecertd, [Service] AmbientCapabilities=CAP_CHOWN CapabilityBoundingSet=CAP_CHOWN, on a line each; systemctl restart spinecertd",
 			"give %q to user %s: %w", path, userName(uint32(uid)), err)
 	}
 	group := groupName(uint32(gid))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 
@@ -26,6 +27,9 @@ func (w work) missing(err error) *failure.Error {
 	return failure.New(failure.UnitMissing, "is the name right? systemctl status "+w.unit, "%s: %w", w, err)
 }
 
+// polkitUnit is the unit of polkitd, which the bus starts.
+const polkitUnit = "polkit.service"
+
 // explain makes a *failure.Error of what went wrong before there was a result.
 func (w work) explain(err error) error {
 	var told *failure.Error
@@ -40,6 +44,9 @@ func (w work) explain(err error) error {
 		return failure.New(failure.Timeout, "give it a longer timeout, or find out what it waits for: systemctl list-jobs; "+w.commands(), "%s: no end within its time", w)
 	}
 	refused, _ := errors.AsType[dbus.Error](err)
+	if strings.Contains(err.Error(), polkitUnit) && w.unit != polkitUnit { // systemd asks it, and passes on why there is no answer
+		return failure.New(failure.NotPermitted, "polkitd must run: systemctl status "+polkitUnit, "%s: polkit cannot be asked: %w", w, err)
+	}
 	switch refused.Name {
 	case systemdName + ".NoSuchUnit", systemdName + ".LoadFailed", systemdName + ".UnitMasked", systemdName + ".BadUnitSetting":
 		return w.missing(err)

@@ -35,7 +35,7 @@ func (m *Manager) Hook(ctx context.Context, service, step string) error {
 	case ctx.Err() != nil:
 		b.after(ctx, b.object(systemdPath), managerInterface+".StopUnit", w.unit, "replace")
 	}
-	return w.hookError(err, failed)
+	return w.hookError(w.refused(ctx, b, w.explain(err)), failed)
 }
 
 // hookError is explain for a hook, whose unit is part of this program.

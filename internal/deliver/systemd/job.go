@@ -33,9 +33,26 @@ func (m *Manager) Job(ctx context.Context, unit, action string) error {
 	}
 	result, err := b.wait(ctx, method, unit)
 	if err != nil {
-		return w.explain(err)
+		return w.refused(ctx, b, w.explain(err))
 	}
 	return w.judge(ctx, b, result)
+}
+
+// refused looks whether there is such a unit: polkit is asked first, and knows nothing of one whose name is wrong.
+func (w work) refused(ctx context.Context, b *bus, err error) error {
+	if failure.ReasonOf(err, "") != failure.NotPermitted {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, question)
+	defer cancel()
+	path, lookErr := b.unit(ctx, "LoadUnit", w.unit)
+	if lookErr != nil {
+		return err
+	}
+	if loaded, lookErr := property[string](ctx, b, path, unitInterface, "LoadState"); lookErr == nil && loaded == "not-found" {
+		return w.missing(fmt.Errorf("systemd says %q", loaded))
+	}
+	return err
 }
 
 // Active reports whether a unit is active (also while it reloads). The error is a *failure.Error: unit_missing, bus_away, timeout, interrupted, reload_failed.
