@@ -34,9 +34,10 @@ type doctorOptions struct {
 func newDoctorCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Examine everything: configuration, clock, permissions, trust, CRLs, slots, and both ends of each tunnel",
-		Long: "Examines configuration, daemon, clock, permissions, trust, the route to each CRL, the certificate of each slot, and each tunnel:\n" +
-			"the service behind an inbound one, and the far end of an outbound one, to which the daemon connects with the identity of its slot.\n" +
+		Short: "Examine everything: configuration, clock, permissions, trust, CRLs, slots, both ends of each tunnel, and services",
+		Long: "Examines configuration, daemon, clock, permissions, trust, the route to each CRL, the certificate of each slot, each tunnel (the\n" +
+			"service behind an inbound one, and the far end of an outbound one, to which the daemon connects with the identity of its slot), and each\n" +
+			"service that is delivered to: directory, owners and groups, labels, how it is reloaded, and what it serves.\n" +
 			"It changes nothing. One line for each finding: ok, warn or fail, its code, a sentence, and below it what to do. The codes are\n" +
 			"explained in docs/doctor.md. Without a daemon it examines what the files hold. --timeout says how long it may take (default 30s).\n\n" +
 			"Exit status: 0 nothing says fail, 3 something does, 1 there is neither a daemon nor a configuration to examine.",

@@ -18,7 +18,7 @@ import (
 
 // fromFiles examines what a daemon would find if it started now. Nothing is written.
 func fromFiles(ctx context.Context, c *config.Config, now time.Time) []doctor.Line {
-	in := doctor.Inside{Now: now, Config: c, UID: ownerOf(c.State.Directory)}
+	in := doctor.Inside{Now: now, Config: c, UID: ownerOf(c.State.Directory), PID: state.Holder(c.State.Directory)}
 	options := rotate.Options{Store: nothing{}}
 	dir, err := state.Open(c.State.Directory)
 	if err == nil {

@@ -134,7 +134,7 @@ func (x *examiner) examine(ctx context.Context, writer bool) (admin.DoctorResult
 }
 
 // examine looks at what only the daemon has: trust and identities in force, its user,
-// its routes, and both ends of its tunnels. Whoever may read may ask: it connects to
+// its routes, both ends of its tunnels, and its services. Whoever may read may ask: it connects to
 // nothing that is not configured, or named by a certificate that passed and by
 // crl.hosts, and not as often as somebody likes.
 func (d *Daemon) examine(ctx context.Context, r admin.DoctorRequest) (admin.DoctorResult, error) {
@@ -161,7 +161,7 @@ func (d *Daemon) look(ctx context.Context) admin.DoctorResult {
 	requests, _ := d.manager.RequestStatus(now) // what cannot be read of them is found in the state directory
 	in := doctor.Inside{
 		Now: now, Config: d.currentConfig(), UID: os.Geteuid(), Directory: d.store.Directory,
-		Environments: d.keeper.Environments(), Slots: d.keeper.Slots(), Requests: requests,
+		Environments: d.keeper.Environments(), Slots: d.keeper.Slots(), Requests: requests, PID: os.Getpid(), Services: d.services.Status(),
 	}
 	for _, t := range d.liveTunnels() {
 		st := d.tunnelStatus(t)

@@ -111,7 +111,7 @@ func crlRoutes(ctx context.Context, e environment, r *report) {
 		r.warn(e.Name(), "see spinecert status for the others", "environment %s has %s more, which were not asked", e.Name(), plural(over, "CRL address"))
 		routes = routes[:mostAddresses]
 	}
-	r.lines = append(r.lines, each(len(routes), func(i int) []Line {
+	r.lines = append(r.lines, each(len(routes), atOnce, func(i int) []Line {
 		part := &report{code: r.code}
 		e.tryRoute(ctx, client, routes[i], part)
 		return part.lines

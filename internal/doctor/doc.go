@@ -1,7 +1,7 @@
 // Package doctor examines a host: the configuration and the daemon, the clock,
-// permissions, trust, CRL routes, identities, and both ends of each tunnel. What it
-// finds are lines, each with a level, a stable code, what it is about, a sentence
-// and the next action.
+// permissions, trust, CRL routes, identities, both ends of each tunnel, and the
+// services that files are delivered to. What it finds are lines, each with a level, a
+// stable code, what it is about, a sentence and the next action.
 //
 // There are two places to look from. [Outside] is beside the daemon: what the
 // program spinecert sees. [Inside] is where trust and identities are: in the daemon,

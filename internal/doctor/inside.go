@@ -8,6 +8,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/deliver"
 	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
@@ -24,6 +25,12 @@ type Inside struct {
 	Slots        []*rotate.Slot
 	Requests     []admin.Request // that wait
 	Tunnels      []Wired
+	PID          int              // of the daemon, which may do more than its user; 0 where none runs
+	Services     []deliver.Status // how they stand; nil where no daemon runs
+
+	label  func(path string) (string, error) // nil is fileLabel
+	hooks  []string                          // where units are; nil is unitDirectories
+	booted string                            // what is there where systemd is; "" is systemdBooted
 }
 
 // Wired is a tunnel, and what it is wired to.
@@ -41,7 +48,7 @@ type Endpoint interface {
 	Accepted(ctx context.Context, cs tls.ConnectionState) (trust.Verdict, error)
 }
 
-// Examine looks at permissions, trust, CRL routes, slots and tunnels.
+// Examine looks at permissions, trust, CRL routes, slots, tunnels and services.
 func (in Inside) Examine(ctx context.Context) []Line {
 	lines := examine(ctx, in, []check[Inside]{
 		{Clock, clockAndAudit},
@@ -58,11 +65,12 @@ func (in Inside) Examine(ctx context.Context) []Line {
 			{Slot, slotServes}, {Slot, slotSource}, {Slot, slotChain}, {Slot, slotDates}, {Slot, slotNames}, {Slot, slotRules}, {Slot, slotRequests},
 		})...)
 	}
-	lines = append(lines, each(len(in.Tunnels), func(i int) []Line {
+	lines = append(lines, each(len(in.Tunnels), atOnce, func(i int) []Line {
 		return examine(ctx, wired{in, in.Tunnels[i]}, []check[wired]{
 			{Tunnel, tunnelOpen}, {Tunnel, tunnelPolicy}, {Tunnel, tunnelForward}, {Tunnel, tunnelFarEnd},
 		})
 	})...)
+	lines = append(lines, in.services(ctx)...)
 	Sort(lines)
 	return slices.Compact(lines) // that the time was over is said once
 }
@@ -70,9 +78,9 @@ func (in Inside) Examine(ctx context.Context) []Line {
 // atOnce bounds how many addresses are asked at one time.
 const atOnce = 4
 
-// each looks at n things, a few at a time, and keeps their order.
-func each(n int, look func(i int) []Line) []Line {
-	parts, free := make([][]Line, n), make(chan struct{}, atOnce)
+// each looks at n things, at most some at a time, and keeps their order.
+func each(n, most int, look func(i int) []Line) []Line {
+	parts, free := make([][]Line, n), make(chan struct{}, most)
 	for i := range n {
 		free <- struct{}{}
 		go func() {
@@ -80,7 +88,7 @@ func each(n int, look func(i int) []Line) []Line {
 			parts[i] = look(i)
 		}()
 	}
-	for range atOnce {
+	for range most {
 		free <- struct{}{} // all are back
 	}
 	return slices.Concat(parts...)

@@ -29,18 +29,19 @@ const (
 	CRL         = "CRL"
 	Slot        = "SLOT"
 	Tunnel      = "TUNNEL"
+	Service     = "SERVICE"
 )
 
 // Codes returns every code, in the order of the sections.
 func Codes() []string {
-	return []string{Config, Daemon, Clock, Permissions, Trust, CRL, Slot, Tunnel}
+	return []string{Config, Daemon, Clock, Permissions, Trust, CRL, Slot, Tunnel, Service}
 }
 
 // Line is one finding.
 type Line struct {
 	Level   Level  `json:"level"`
 	Code    string `json:"code"`    // one of Codes
-	Subject string `json:"subject"` // what it is about: a file, an environment, a slot, a tunnel, an address
+	Subject string `json:"subject"` // what it is about: a file, an environment, a slot, a tunnel, a service, an address
 	Message string `json:"message"` // a sentence that names the subject
 	Hint    string `json:"hint"`    // the next action; "" with OK
 }

@@ -47,8 +47,12 @@ func (o Outside) Examine(ctx context.Context) []Line {
 // configReadable: the file is there, and says something that can be done.
 func configReadable(_ context.Context, o Outside, r *report) {
 	if o.ConfigErr == nil {
-		r.ok(o.File, "the configuration %q is right: %s, %s, %s", o.File, plural(len(o.Config.Environments), "environment"),
-			plural(len(o.Config.Slots), "slot"), plural(len(o.Config.Tunnels), "tunnel"))
+		services := ""
+		if n := len(o.Config.Services); n > 0 {
+			services = ", " + plural(n, "service")
+		}
+		r.ok(o.File, "the configuration %q is right: %s, %s, %s%s", o.File, plural(len(o.Config.Environments), "environment"),
+			plural(len(o.Config.Slots), "slot"), plural(len(o.Config.Tunnels), "tunnel"), services)
 		for _, w := range o.Config.Warnings() {
 			r.warn(o.File, w.Hint, "%s", w.Error())
 		}
