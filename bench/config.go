@@ -27,6 +27,7 @@ type site struct {
 	CRLFile     string
 	Connections int    // of a tunnel
 	Doors       []door // one each, except in the run with ten slots
+	Services    []told // what slot-0 is delivered to
 	// What only one of the templates needs.
 	Superuser    bool
 	User, Group  string
@@ -39,6 +40,14 @@ type door struct {
 	Certificate string // file: leaf and subCA
 	Key         string // file
 	Combined    string // file: certificate, then key
+}
+
+// told is a service: where its files go, and how it is told.
+type told struct {
+	Name    string
+	Dir     string
+	Reload  string // as in spinecert.yaml
+	Address string // where it is looked at
 }
 
 // write renders the configuration of p and returns its file name.
@@ -94,6 +103,16 @@ admin:
   writers: ["{{.User}}"]
 state: {directory: "{{.Dir}}/state"}
 limits: {per_source: 4000, connections: 12000}
+{{- if .Services}}
+services:
+{{- range .Services}}
+  {{.Name}}:
+    slot: slot-0
+    deliver: {directory: "{{.Dir}}", files: [{format: fullchain, name: fullchain.pem}, {format: key, name: key.pem}]}
+    reload: {{.Reload}}
+    probe: {address: "{{.Address}}", stable: 3, within: 30s}
+{{- end}}
+{{- end}}
 `
 
 // worker_processes auto and nbthread's default use every core, as Go does.

@@ -66,13 +66,18 @@ func (l *lab) launch(p proxy, doors int, changes []func(*site)) (*instance, erro
 	if err != nil {
 		return nil, err
 	}
+	return p.spawn(s, p.arguments(config)...)
+}
+
+// spawn starts p on the files of a site.
+func (p proxy) spawn(s *site, arguments ...string) (*instance, error) {
 	in := &instance{proxy: p, site: s, output: filepath.Join(s.Dir, "output"), ended: make(chan struct{})}
 	out, err := os.OpenFile(in.output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open output of %s: %w", p.name, err)
 	}
 	defer out.Close()
-	in.cmd = exec.Command(p.binary, p.arguments(config)...)
+	in.cmd = exec.Command(p.binary, arguments...)
 	in.cmd.Dir, in.cmd.Stdout, in.cmd.Stderr = s.Dir, out, out
 	// A group of its own, so that a Ctrl-C reaches it through stop alone.
 	in.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

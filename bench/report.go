@@ -11,12 +11,13 @@ import (
 
 // report is all that a run found out.
 type report struct {
-	proxies    []proxy // none: only revocation was measured
+	proxies    []proxy // none: nothing was measured beside others
 	versions   []proxy // all that took part
 	missing    []string
 	samples    samples
 	facts      []fact
 	revocation *revocation // nil: was not measured
+	services   *services   // nil: was not measured
 	failures   []error
 	machine    [][2]string
 	sizes      sizes
@@ -43,6 +44,10 @@ func (r *report) markdown() string {
 	if r.revocation != nil {
 		fmt.Fprintf(&b, "\n## Revocation\n\n")
 		r.revocation.section(&b, r.sizes)
+	}
+	if r.services != nil {
+		fmt.Fprintf(&b, "\n## Services\n\n")
+		r.services.section(&b)
 	}
 	fmt.Fprintf(&b, "\n## The machine and the versions\n\n")
 	r.machineTable(&b)

@@ -8,17 +8,22 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/trust"
 )
 
-// crldata.go: the bytes of lists in force. A trust.CRL keeps none of them.
+// crldata.go: the bytes of lists in force. A trust.CRL keeps none of them: of large ones
+// they would be most of what the process needs.
 
 const (
 	// maxKeptCRL bounds what is read from the store, as trust.ReadCRL does.
 	maxKeptCRL = 256 << 20
+	// Of files up to maxSmallFile, lists of up to maxSmallLists in all stay in memory.
+	maxSmallFile  = 1 << 20
+	maxSmallLists = 16 << 20
 	// A list is in force before it is on disk: behind that nothing waits for the disk.
 	saveLook = 10 * time.Millisecond
 	saveWait = 10 * time.Second
@@ -28,16 +33,24 @@ const (
 var errReplaced = errors.New("what is there now is not the list in force")
 
 // CRLData returns the DER of a list that is in force, read again from where it came: a
-// file of EnvironmentConfig.CRLs, or the CRLStore. It is the same list, byte for byte,
-// or an error that says why it is not to be had, a *Refusal that is pending: a file may
-// have been replaced by a list that is refused, and of a list that never came to disk
-// nothing is left but what handshakes need. It reads from the disk, waits up to ten
+// file of EnvironmentConfig.CRLs, or the CRLStore. A list of a file up to 1 MiB is had
+// from memory (16 MiB for an environment) where the file holds it no longer: a list
+// stays in force when its file is cut short, or replaced by one that is refused. It is the
+// same list, byte for byte, or an error that says why it is not to be had, a *Refusal that
+// is pending: of a larger one, and of one that never came to the CRLStore, nothing is left
+// but what handshakes need. It reads from the disk, waits up to ten
 // seconds for a list that is being written there, and may be called by several goroutines.
 func (e *Environment) CRLData(c *trust.CRL) ([]byte, error) {
 	config := e.status.Load().Config
 	read, advice := e.crlFromStore, "spinecert trust crl says when it is fetched again; spinecert state verify looks at what is kept"
 	if isSource(&config, c.Origin()) {
-		read = func(c *trust.CRL) ([]byte, error) { return crlFromFile(c, config.MaxCRL) }
+		read = func(c *trust.CRL) ([]byte, error) {
+			data, err := crlFromFile(c, config.MaxCRL)
+			if small := e.small.Load(); err != nil && small != nil && (*small)[c.Digest()] != nil {
+				return bytes.Clone((*small)[c.Digest()]), nil
+			}
+			return data, err
+		}
 		advice = "put a current list into the file; spinecert status says why the one that is there is not in force"
 	}
 	data, err := read(c)
@@ -76,6 +89,36 @@ func pathless(err error) error {
 		return cause
 	}
 	return errReplaced // no file, or a larger one
+}
+
+// smallLists are the bytes of lists, by their digests.
+type smallLists map[[sha256.Size]byte][]byte
+
+// keepSmall keeps the bytes of small lists of files in force, which were read now or before.
+func (e *Environment) keepSmall(read smallLists) {
+	var was smallLists
+	if p := e.small.Load(); p != nil {
+		was = *p
+	}
+	next := was.followedBy(read, slices.Concat(e.kept, e.files), maxSmallLists)
+	e.small.Store(&next)
+}
+
+// followedBy returns the bytes of lists, those of the first as long as there is room.
+func (s smallLists) followedBy(read smallLists, lists []*trust.CRL, room int) smallLists {
+	next := smallLists{}
+	for _, c := range lists {
+		sum := c.Digest()
+		der := s[sum]
+		if der == nil {
+			der = bytes.Clone(read[sum]) // what it was read with may be larger
+		}
+		if der != nil && next[sum] == nil && len(der) <= room {
+			next[sum] = der
+			room -= len(der)
+		}
+	}
+	return next
 }
 
 // crlFromFile finds a list among those of its file, DER or PEM.

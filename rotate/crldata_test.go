@@ -3,6 +3,7 @@ package rotate
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"os"
 	"slices"
@@ -75,9 +76,28 @@ func TestDataOfListsInFiles(t *testing.T) {
 		all.Go(func() { b.wantData("at once", c, sub) })
 	}
 	all.Wait()
-	// What takes the place of the file is not the list in force, though that stays.
-	older := b.sub.CRL(t, testpki.ThisUpdate(c.ThisUpdate().Add(-time.Hour)))
-	for what, plant := range map[string]func(path string) error{
+	for what, plant := range b.plants(c, sub, third) {
+		path := b.path("crls/both.pem")
+		b.do(errors.Join(os.RemoveAll(path), plant(path)))
+		b.wantData(what, c, sub) // what is there is not the list in force, and that stays
+	}
+	b.do(errors.Join(os.RemoveAll(b.path("crls/both.pem")), os.WriteFile(b.path("crls/both.pem"), sub, 0o644)))
+	b.wantData("as DER", c, sub)
+	b.env.CRLs = []string{b.path("link.crl")} // it is named no longer, and not read
+	b.env.Revocation = trust.Off
+	b.apply()
+	b.until("it is out of force", func() bool { return len(b.environment().Trust().CRLs()) == 1 })
+	b.until("the status says so", func() bool { return len(b.environment().Status().Config.CRLs) == 1 })
+	b.wantData("named no longer", c, nil)
+	if small := *b.environment().small.Load(); len(small) != 1 || !bytes.Equal(small[sha256.Sum256(root)], root) {
+		t.Errorf("%d lists are kept that are not in force", len(small)-1)
+	}
+}
+
+// plants are what may take the place of the file of a list.
+func (b *bench) plants(c *trust.CRL, sub, third []byte) map[string]func(path string) error {
+	older := b.sub.CRL(b.t, testpki.ThisUpdate(c.ThisUpdate().Add(-time.Hour)))
+	return map[string]func(path string) error{
 		"an older list": func(p string) error { return os.WriteFile(p, older, 0o644) },
 		"the other one": func(p string) error { return os.WriteFile(p, testpki.EncodeCRL(third), 0o644) },
 		"half of it":    func(p string) error { return os.WriteFile(p, testpki.EncodeCRL(sub)[:200], 0o644) },
@@ -88,32 +108,104 @@ func TestDataOfListsInFiles(t *testing.T) {
 		"a directory":   func(p string) error { return os.Mkdir(p, 0o755) },
 		"a circle":      func(p string) error { return os.Symlink("both.pem", p) },
 		"no end":        func(p string) error { return os.Symlink("/dev/zero", p) },
-	} {
-		path := b.path("crls/both.pem")
-		b.do(errors.Join(os.RemoveAll(path), plant(path)))
+	}
+}
+
+// large makes a file of a list that is not kept in memory.
+func large(der []byte, size int) []byte {
+	return slices.Concat(testpki.EncodeCRL(der), bytes.Repeat([]byte("\n"), size))
+}
+
+// TestDataOfLargeFiles: nothing but the file has it.
+func TestDataOfLargeFiles(t *testing.T) {
+	b := newBench(t)
+	b.pair(b.leaf())
+	der := b.sub.CRL(t)
+	b.write("one.crl", large(der, maxSmallFile), 0o644)
+	b.env.CRLs = []string{b.path("one.crl")}
+	b.start()
+	c := b.inForce(der)
+	b.wantData("there", c, der)
+	for what, plant := range b.plants(c, der, b.root.CRL(t)) {
+		b.do(errors.Join(os.RemoveAll(b.path("one.crl")), plant(b.path("one.crl"))))
 		b.wantData(what, c, nil)
 	}
-	b.do(errors.Join(os.RemoveAll(b.path("crls/both.pem")), os.WriteFile(b.path("crls/both.pem"), sub, 0o644)))
-	b.wantData("as DER", c, sub)
-	b.env.CRLs = []string{b.path("link.crl")} // it is named no longer, and not read
-	b.env.Revocation = trust.Off
-	b.apply()
-	b.until("it is out of force", func() bool { return len(b.environment().Trust().CRLs()) == 1 })
-	b.until("the status says so", func() bool { return len(b.environment().Status().Config.CRLs) == 1 })
-	b.wantData("named no longer", c, nil)
 }
 
 func TestDataIsBounded(t *testing.T) {
 	b := newBench(t)
 	b.pair(b.leaf())
 	der := b.sub.CRL(t)
-	b.write("one.crl", der, 0o644)
-	b.env.CRLs, b.env.MaxCRL = []string{b.path("one.crl")}, 64<<10
+	b.write("one.crl", large(der, maxSmallFile), 0o644)
+	b.env.CRLs, b.env.MaxCRL = []string{b.path("one.crl")}, 2*maxSmallFile
 	b.start()
 	c := b.inForce(der)
 	b.wantData("small enough", c, der)
-	b.write("one.crl", slices.Concat(testpki.EncodeCRL(der), bytes.Repeat([]byte("\n"), 64<<10)), 0o644)
+	b.write("one.crl", large(der, 2*maxSmallFile), 0o644)
 	b.wantData("larger", c, nil)
+}
+
+// TestDataSurvivesTheFile: a list that stays in force although its file holds another one
+// is to be had, through every look at the trust that comes after.
+func TestDataSurvivesTheFile(t *testing.T) {
+	b := newBench(t)
+	b.pair(b.leaf())
+	root, sub := b.root.CRL(t), b.sub.CRL(t)
+	b.write("root.crl", root, 0o644)
+	b.write("sub.crl", sub, 0o644)
+	b.env.CRLs = []string{b.path("root.crl"), b.path("sub.crl")}
+	b.start()
+	c := b.inForce(sub)
+	b.write("sub.crl", b.sub.CRL(t, testpki.ThisUpdate(c.ThisUpdate().Add(-time.Hour))), 0o644)
+	for range 2 {
+		next := b.root.CRL(t, testpki.ThisUpdate(b.inForce(root).ThisUpdate().Add(time.Minute)))
+		b.write("root.crl", next, 0o644)
+		b.wantData("the newer one", b.inForce(next), next)
+		b.wantData("the kept one", b.inForce(sub), sub)
+		if n := len(*b.environment().small.Load()); n != 2 {
+			t.Errorf("%d lists are kept in memory, want those in force", n)
+		}
+		root = next
+	}
+}
+
+// TestSmallLists: the first come first, and those that were read before are kept.
+func TestSmallLists(t *testing.T) {
+	root := testpki.NewRoot(t, testpki.Name("Root"))
+	var lists []*trust.CRL
+	all, size := smallLists{}, 0
+	for i := range 3 {
+		der := root.CRL(t, testpki.ThisUpdate(time.Now().Add(-time.Duration(i)*time.Hour)))
+		c, err := trust.ReadCRL(der, "x.crl", []*x509.Certificate{root.Cert})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lists, all[c.Digest()], size = append(lists, c), der, len(der)
+	}
+	has := func(s smallLists) (out []int) {
+		for i, c := range lists {
+			if sha256.Sum256(s[c.Digest()]) == c.Digest() {
+				out = append(out, i)
+			}
+		}
+		return out
+	}
+	for what, c := range map[string]struct {
+		got  smallLists
+		want []int
+	}{
+		"all":               {smallLists{}.followedBy(all, lists, 4*size), []int{0, 1, 2}},
+		"nothing was kept":  {smallLists(nil).followedBy(all, lists, 4*size), []int{0, 1, 2}},
+		"kept from before":  {all.followedBy(nil, lists, 4*size), []int{0, 1, 2}},
+		"out of force":      {all.followedBy(all, lists[1:2], 4*size), []int{1}},
+		"room for two":      {smallLists{}.followedBy(all, lists, 2*size+size/2), []int{0, 1}},
+		"twice is no more":  {all.followedBy(all, append(slices.Clone(lists[2:]), lists...), 2*size+size/2), []int{0, 2}},
+		"never read, large": {smallLists{}.followedBy(nil, lists, 4*size), nil},
+	} {
+		if got := has(c.got); !slices.Equal(got, c.want) || len(c.got) != len(c.want) {
+			t.Errorf("%s: %v of %d, want %v", what, got, len(c.got), c.want)
+		}
+	}
 }
 
 func TestDataOfFetchedAndCarriedLists(t *testing.T) {

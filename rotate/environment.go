@@ -23,6 +23,7 @@ type Environment struct {
 	name   string
 	state  atomic.Pointer[trust.State]
 	status atomic.Pointer[EnvironmentStatus]
+	small  atomic.Pointer[smallLists] // of the files, in force
 
 	// Of fetched and carried lists, see crllist.go.
 	keeper   *Keeper
@@ -133,6 +134,7 @@ type stagedTrust struct {
 	state  *trust.State // without fetched lists
 	kept   []*trust.CRL // of the files in force, although they now hold older ones
 	loaded []keptList
+	small  smallLists // that were read
 }
 
 // same reports whether staged is what is in force.
@@ -167,8 +169,8 @@ func (t *trustLook) stage(m *material, now time.Time) (*stagedTrust, *Refusal) {
 	if r := guardTrust(c.Name, bundle, t.current, t.order.rulesFor(bundle), dated); r != nil {
 		return nil, r
 	}
-	crls, unread := readCRLs(m, bundle)
-	out := &stagedTrust{}
+	out := &stagedTrust{small: smallLists{}}
+	crls, unread := readCRLs(m, bundle, out.small)
 	if t.current != nil {
 		crls, out.kept = newerCRLs(crls, t.files)
 		lost := lostCRLs(c, bundle, crls, t.files, dated)
@@ -196,8 +198,8 @@ func (t *trustLook) stage(m *material, now time.Time) (*stagedTrust, *Refusal) {
 	return out, nil
 }
 
-// readCRLs returns the lists that were read, and what is wrong with the others.
-func readCRLs(m *material, bundle *trust.Bundle) ([]*trust.CRL, error) {
+// readCRLs returns the lists that were read, their bytes in small, and what is wrong with the others.
+func readCRLs(m *material, bundle *trust.Bundle, small smallLists) ([]*trust.CRL, error) {
 	var out []*trust.CRL
 	var errs []error
 	for _, path := range slices.Sorted(maps.Keys(m.failed)) {
@@ -222,6 +224,9 @@ func readCRLs(m *material, bundle *trust.Bundle) ([]*trust.CRL, error) {
 				continue
 			}
 			out = append(out, crl)
+			if len(m.data[path]) <= maxSmallFile {
+				small[crl.Digest()] = der
+			}
 		}
 	}
 	return out, errors.Join(errs...)
@@ -319,6 +324,7 @@ func (e *Environment) publish(k *Keeper, staged *stagedTrust, c *EnvironmentConf
 	e.collected, e.publishAt = time.Time{}, time.Time{}
 	was := e.kept
 	e.kept = staged.kept
+	e.keepSmall(staged.small)
 	for _, crl := range e.kept {
 		if slices.Contains(was, crl) {
 			continue // told before

@@ -8,21 +8,24 @@ import (
 )
 
 // How many connections of the socket are open at once. Whoever may only read has not
-// all of them, and one such user not all of those: nobody can lock out others, or
-// whoever may change something, or take the descriptors of the tunnels.
+// all of them, and one such user not all of those; nor have those who may change
+// something: nobody can lock out others, or root, or take the descriptors of the tunnels.
+// Root's own orders are bounded where they are waited for long, see maxOrders.
 const (
 	maxOpen        = 64
-	maxOfWriters   = 60 // of anybody but root
+	maxOfOthers    = 60 // of anybody but root
+	maxOfWriters   = 48
 	maxOfReaders   = 48
 	maxOfOneReader = 8
 )
 
 // connections counts what is open. Make it with newConnections.
 type connections struct {
-	writers func() []int // may be nil
+	mayWrite func() []int // may be nil
 
 	mu      sync.Mutex
 	open    map[net.Conn]opened
+	writers int // but root
 	readers int
 	of      map[int]int // readers, by user
 }
@@ -33,18 +36,22 @@ type opened struct {
 }
 
 func newConnections(writers func() []int) *connections {
-	return &connections{writers: writers, open: map[net.Conn]opened{}, of: map[int]int{}}
+	return &connections{mayWrite: writers, open: map[net.Conn]opened{}, of: map[int]int{}}
 }
 
 // enter counts a connection, and reports whether there is room for it.
 func (o *connections) enter(c net.Conn, uid int) bool {
-	reader := uid != 0 && (o.writers == nil || !slices.Contains(o.writers(), uid))
+	reader := uid != 0 && (o.mayWrite == nil || !slices.Contains(o.mayWrite(), uid))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
-	case len(o.open) >= maxOpen, uid != 0 && len(o.open) >= maxOfWriters:
+	case len(o.open) >= maxOpen, uid != 0 && len(o.open) >= maxOfOthers:
+		return false
+	case uid == 0:
+	case !reader && o.writers >= maxOfWriters:
 		return false
 	case !reader:
+		o.writers++
 	case o.readers >= maxOfReaders, o.of[uid] >= maxOfOneReader:
 		return false
 	default:
@@ -64,7 +71,11 @@ func (o *connections) leave(c net.Conn) {
 		return
 	}
 	delete(o.open, c)
-	if !was.reader {
+	switch {
+	case was.uid == 0:
+		return
+	case !was.reader:
+		o.writers--
 		return
 	}
 	o.readers--

@@ -107,19 +107,31 @@ func TestConnections(t *testing.T) {
 	if n := fill(reader + 100); n != 0 {
 		t.Errorf("one reader too many: %d", n)
 	}
-	if n := fill(writer); n != maxOfWriters-maxOfReaders {
+	if n := fill(writer); n != maxOfOthers-maxOfReaders {
 		t.Errorf("a writer, beside as many readers as there may be: %d", n)
 	}
-	if n := fill(0); n != maxOpen-maxOfWriters {
+	if n := fill(0); n != maxOpen-maxOfOthers {
 		t.Errorf("root, beside all: %d", n)
 	}
-	for _, c := range all {
-		o.leave(c)
-		o.leave(c)
+	leave := func() {
+		for _, c := range all {
+			o.leave(c)
+			o.leave(c)
+		}
+		if all = nil; len(o.open) != 0 || o.readers != 0 || o.writers != 0 || len(o.of) != 0 {
+			t.Errorf("when all are gone: %+v", o)
+		}
 	}
-	if len(o.open) != 0 || o.readers != 0 || len(o.of) != 0 {
-		t.Errorf("when all are gone: %+v", o)
+	leave()
+
+	// Those who may change something leave room for those who only read.
+	if n := fill(writer); n != maxOfWriters {
+		t.Errorf("a writer alone: %d", n)
 	}
+	if n := fill(reader); n != maxOfOneReader {
+		t.Errorf("a reader, beside as many writers as there may be: %d", n)
+	}
+	leave()
 }
 
 // TestTooManyConnections: what is too many is ended at once, and there is room again

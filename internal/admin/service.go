@@ -2,7 +2,9 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -80,14 +82,69 @@ func serviceRoute(mux *http.ServeMux, b Backend) {
 	if b.Deliver == nil {
 		return // what no pattern matches is not supported
 	}
+	waiting := &orders{of: map[string]int{}}
 	mux.HandleFunc("POST /v1/deliver", change(b, "deliver", func(ctx context.Context, c Caller, in DeliverRequest) (any, error) {
+		if err := waiting.enter(in); err != nil {
+			return nil, err
+		}
+		defer waiting.leave(in)
 		return b.Deliver(ctx, c, in)
 	}))
 }
 
+// How many orders are waited for at once: each of them has a connection for minutes. The
+// second for a service finds what the first has done; a third would learn no more.
+const (
+	maxOrders      = 16
+	maxOrdersOfOne = 2
+)
+
+func busy(format string, args ...any) error {
+	return &Error{Code: CodeFailed, Reason: "busy", Message: fmt.Sprintf(format, args...),
+		Hint: "try again when one has ended; spinecert services says what they are about"}
+}
+
+// orders counts the orders that somebody waits for.
+type orders struct {
+	mu  sync.Mutex
+	all int
+	of  map[string]int // by service, without dry runs, which change nothing
+}
+
+// enter counts an order, or says that there are too many.
+func (o *orders) enter(r DeliverRequest) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.all >= maxOrders:
+		return busy("%d deliveries are waited for already", o.all)
+	case r.DryRun:
+	case o.of[r.Service] >= maxOrdersOfOne:
+		return busy("%d deliveries to service %q are waited for already", o.of[r.Service], r.Service)
+	default:
+		o.of[r.Service]++
+	}
+	o.all++
+	return nil
+}
+
+// leave counts the end of an order that was let in.
+func (o *orders) leave(r DeliverRequest) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all--
+	if r.DryRun {
+		return
+	}
+	if o.of[r.Service]--; o.of[r.Service] == 0 {
+		delete(o.of, r.Service)
+	}
+}
+
 // Deliver brings a service to what its slot has, and waits for the outcome within
 // patience. The error is an *Error with CodeRefused where the service did not take it,
-// or it is held or waits; the result is valid then too.
+// or it is held or waits; the result is valid then too. With CodeFailed and the reason
+// busy nothing was asked of the service: too many wait for deliveries already.
 func (c *Client) Deliver(ctx context.Context, r DeliverRequest, patience time.Duration) (DeliverResult, error) {
 	r.TimeoutMS = patience.Milliseconds()
 	var out DeliverResult

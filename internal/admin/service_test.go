@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -74,5 +76,85 @@ func TestDeliverIsForWriters(t *testing.T) {
 	path, _ = ends(t, NewServer(deliverer([]int{os.Getuid()}, nil)))
 	if _, err := NewClient(path).Deliver(t.Context(), DeliverRequest{Service: "nginx"}, time.Minute); code(err) != CodeUsage || !strings.Contains(err.Error(), "not supported") {
 		t.Errorf("without a backend: %v", err)
+	}
+}
+
+// TestTooManyDeliveries: orders that take long leave room for everything else, whoever gave
+// them. Those too many are told so at once.
+func TestTooManyDeliveries(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	began, end := make(chan struct{}, 100), make(chan struct{})
+	b := deliverer([]int{os.Getuid()}, func(ctx context.Context, _ Caller, r DeliverRequest) (DeliverResult, error) {
+		began <- struct{}{}
+		select {
+		case <-end:
+		case <-ctx.Done():
+		}
+		return DeliverResult{Service: Service{Name: r.Service}}, nil
+	})
+	b.Status = func(context.Context) Status { return Status{Version: "it answers"} }
+	path, ended := ends(t, NewServer(b))
+	c, answers := NewClient(path), make(chan error, 100)
+	order := func(r DeliverRequest) {
+		go func() {
+			_, err := c.Deliver(ctx, r, time.Minute)
+			answers <- err
+		}()
+	}
+	refused := func(r DeliverRequest, text string) {
+		t.Helper()
+		_, err := c.Deliver(ctx, r, time.Minute)
+		var busy *Error
+		if !errors.As(err, &busy) || busy.Code != CodeFailed || busy.Reason != "busy" || !strings.Contains(busy.Message, text) || busy.Hint == "" {
+			t.Errorf("%+v: %v, want that it is busy: %s", r, err, text)
+		}
+	}
+
+	for range maxOrdersOfOne {
+		order(DeliverRequest{Service: "nginx"})
+		wait(t, "an order begins", began)
+	}
+	refused(DeliverRequest{Service: "nginx"}, `2 deliveries to service "nginx" are waited for already`)
+	order(DeliverRequest{Service: "nginx", DryRun: true}) // which changes nothing
+	wait(t, "a dry run begins", began)
+	for i := range maxOrders - maxOrdersOfOne - 1 {
+		order(DeliverRequest{Service: fmt.Sprint("service-", i)})
+		wait(t, "an order begins", began)
+	}
+	refused(DeliverRequest{Service: "other"}, "16 deliveries are waited for already")
+	refused(DeliverRequest{Service: "other", DryRun: true}, "16 deliveries are waited for already")
+	flood := make(chan error, maxOpen)
+	for range maxOpen {
+		go func() {
+			_, err := c.Deliver(ctx, DeliverRequest{Service: "other"}, time.Minute)
+			flood <- err
+		}()
+	}
+	for range maxOpen { // some find no connection
+		if err := <-flood; err == nil {
+			t.Error("an order too many was let in")
+		}
+	}
+	for range maxOpen + 3 {
+		wait(t, "those that were refused are gone", ended)
+	}
+	if s, err := c.Status(ctx); err != nil || s.Version != "it answers" {
+		t.Errorf("status, while deliveries are waited for: %v", err)
+	}
+
+	close(end)
+	for range maxOrders {
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 * maxOrders { // each that ended made room
+		if _, err := c.Deliver(ctx, DeliverRequest{Service: "nginx"}, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(began) != 2*maxOrders {
+		t.Errorf("%d orders began afterwards", len(began))
 	}
 }

@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -17,6 +18,8 @@ import (
 
 // bootLimit is generous: a box is up within two seconds on an idle machine.
 const bootLimit = 2 * time.Minute
+
+var errDown = errors.New("the box has ended")
 
 // Box is a systemd that runs.
 type Box struct {
@@ -89,7 +92,7 @@ func (b *Box) For(t testing.TB) *Box {
 }
 
 // Command returns a command that runs in the box as root, with a clean environment. It is not started. When ctx ends it is killed,
-// though not what it started; that ends with the box.
+// though not what it started; that ends with the box. After that it cannot be started.
 func (b *Box) Command(ctx context.Context, args ...string) *exec.Cmd {
 	enter := []string{"--target", strconv.Itoa(b.leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"}
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
@@ -98,18 +101,22 @@ func (b *Box) Command(ctx context.Context, args ...string) *exec.Cmd {
 	// were in it are waited for.
 	cmd.Cancel = func() error {
 		pid := cmd.Process.Pid
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-		if err != nil || len(data) == 0 {
+		children := processes(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		if len(children) == 0 {
 			return cmd.Process.Kill()
 		}
-		for child := range strings.FieldsSeq(string(data)) {
-			if number, err := strconv.Atoi(child); err == nil {
-				_ = syscall.Kill(number, syscall.SIGKILL)
-			}
+		if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {
+			return err // it has ended, and they may be children of another
+		}
+		for _, child := range children {
+			_ = child.Kill()
 		}
 		return nil
 	}
 	cmd.WaitDelay = 10 * time.Second
+	if !b.machine.isUp() {
+		cmd.Err = errDown // the number of its PID 1 may be that of a process of the host by now
+	}
 	return cmd
 }
 
@@ -147,6 +154,9 @@ func (b *Box) push(name string, data []byte, mode fs.FileMode) error {
 		return err
 	}
 	defer func() { _ = root.Close() }()
+	if !b.machine.isUp() {
+		return errDown // see Command
+	}
 	name = strings.TrimPrefix(path.Clean(name), "/")
 	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err

@@ -18,10 +18,11 @@
 // # What is left of it
 //
 // Nothing. The mounts live in a mount namespace of the box and end with its last process, and that ends with the test process, even when that is
-// killed. What remains of a killed one, an empty directory and control groups, is removed by the next Start.
+// killed. What remains of a killed one, a directory and control groups, is removed by the next Start. It tells it from one in use by a lock, and
+// leaves alone what is not as it makes it: anybody may make a directory of such a name in /tmp.
 //
 // # Concurrency
 //
-// Boxes stand beside each other. The methods of one may be called by many goroutines, except Run and Push, which end the test
+// Boxes stand beside each other, also those of several processes. The methods of one may be called by many goroutines, except Run and Push, which end the test
 // that they were given.
 package box

@@ -13,22 +13,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// groupMounts returns where the hierarchies of control groups are that a systemd wants for itself. Without a group of its own, each
-// box would take the same ones below that of the test.
+// groupMounts returns where the hierarchies of control groups are that a systemd wants for itself, one place for each. Without a group of
+// its own, each box would take the same ones below that of the test.
 func groupMounts() ([]string, error) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
 	var out []string
+	seen := make(map[string]bool)
 	for line := range strings.Lines(string(data)) {
 		before, after, _ := strings.Cut(line, " - ")
-		place, kind := strings.Fields(before), strings.Fields(after)
-		if len(place) < 5 || len(kind) < 3 {
+		mount, kind := strings.Fields(before), strings.Fields(after)
+		if len(mount) < 6 || len(kind) < 3 {
 			continue
 		}
-		if kind[0] == "cgroup2" || kind[0] == "cgroup" && slices.Contains(strings.Split(kind[2], ","), "name=systemd") {
-			out = append(out, place[4])
+		if kind[0] != "cgroup2" && (kind[0] != "cgroup" || !slices.Contains(strings.Split(kind[2], ","), "name=systemd")) {
+			continue
+		}
+		// A hierarchy may be mounted at several places, and another file system above one of them.
+		device, place := mount[2], mount[4]
+		if !seen[device] && deviceOf(place) == device {
+			seen[device] = true
+			out = append(out, place)
 		}
 	}
 	if len(out) == 0 {
@@ -37,10 +44,19 @@ func groupMounts() ([]string, error) {
 	return out, nil
 }
 
+// deviceOf returns the device of the file system at path, as the kernel writes it in mountinfo.
+func deviceOf(path string) string {
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev))
+}
+
 // removeGroup removes a control group and those below it. The kernel may need a moment to see that their processes are gone.
 func removeGroup(group string) error {
 	var err error
-	for range 100 {
+	for range 500 {
 		if err = removeGroups(group); err == nil {
 			return nil
 		}
@@ -66,25 +82,4 @@ func removeGroups(group string) error {
 		}
 	}
 	return err
-}
-
-// sweep removes what is left of boxes whose test was killed: nobody holds their lock.
-func sweep(mounts []string) {
-	left, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
-	for _, base := range left {
-		lock, err := os.Open(filepath.Join(base, "lock"))
-		if err != nil {
-			continue // one that is being made, or removed
-		}
-		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			var errs error
-			for _, mount := range mounts {
-				errs = errors.Join(errs, removeGroups(filepath.Join(mount, filepath.Base(base))))
-			}
-			if errs == nil { // else something still runs
-				_ = os.RemoveAll(base)
-			}
-		}
-		_ = lock.Close()
-	}
 }

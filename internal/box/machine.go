@@ -11,15 +11,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-const prefix = "spinecert-box-"
 
 // setUp makes the root of a box and becomes systemd-nspawn. It runs in a mount and a PID namespace of its own, of which it is process 1: when it is
 // killed, the kernel ends all processes of the box, and with them the mounts. Arguments: directory, machine name, control groups.
@@ -51,8 +46,8 @@ type machine struct {
 	lock   *os.File
 	notify *net.UnixConn
 	ended  chan struct{} // closed when systemd-nspawn has; nil before it was started
-	pid    int           // of unshare, whose child is systemd-nspawn
-	leader int           // PID 1 of the box
+	parent *os.Process   // unshare, whose child is systemd-nspawn
+	leader *os.Process   // PID 1 of the box
 	err    error
 }
 
@@ -63,11 +58,11 @@ func newMachine(ctx context.Context) (*machine, error) {
 		return nil, err
 	}
 	sweep(mounts)
-	base, err := os.MkdirTemp("", prefix)
+	base, lock, err := newBase()
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{base: base}
+	m := &machine{base: base, lock: lock}
 	if err := m.start(ctx, mounts); err != nil {
 		return nil, errors.Join(err, m.stop())
 	}
@@ -75,13 +70,6 @@ func newMachine(ctx context.Context) (*machine, error) {
 }
 
 func (m *machine) start(ctx context.Context, mounts []string) error {
-	var err error
-	if m.lock, err = os.Create(filepath.Join(m.base, "lock")); err != nil {
-		return err
-	}
-	if err := unix.Flock(int(m.lock.Fd()), unix.LOCK_EX); err != nil {
-		return err
-	}
 	if err := os.Mkdir(filepath.Join(m.base, "fs"), 0o700); err != nil {
 		return err
 	}
@@ -92,6 +80,7 @@ func (m *machine) start(ctx context.Context, mounts []string) error {
 		}
 		m.groups = append(m.groups, group)
 	}
+	var err error
 	socket := filepath.Join(m.base, "notify")
 	if m.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"}); err != nil {
 		return err
@@ -117,7 +106,7 @@ func (m *machine) start(ctx context.Context, mounts []string) error {
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		if err == nil {
-			m.pid = cmd.Process.Pid
+			m.parent = cmd.Process
 		}
 		started <- err
 		if err == nil {
@@ -149,9 +138,11 @@ func (m *machine) boot(limit time.Duration) (leader int, err error) {
 	}
 	// What systemd-nspawn says is its number in another namespace.
 	for _, group := range m.groups {
-		data, _ := os.ReadFile(filepath.Join(group, "payload/init.scope/cgroup.procs"))
-		if m.leader, err = strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
-			return m.leader, nil
+		for _, process := range processes(filepath.Join(group, "payload/init.scope/cgroup.procs")) {
+			if isFirst(process) { // the others are about to become units
+				m.leader = process
+				return process.Pid, nil
+			}
 		}
 	}
 	return 0, errors.New("boot systemd in a container: its PID 1 is not in payload/init.scope")
@@ -177,37 +168,44 @@ func (m *machine) console() string {
 	return strings.TrimSpace(string(data[max(0, len(data)-2048):]))
 }
 
+// isUp reports whether PID 1 of the box lives. A number that was read before is then its own.
+func (m *machine) isUp() bool { return m.leader.Signal(syscall.Signal(0)) == nil }
+
 // stop ends all processes of the box, and removes what was made for it.
 func (m *machine) stop() error {
-	var errs []error
-	if m.pid != 0 {
-		errs = append(errs, m.kill())
+	var err error
+	if m.parent != nil {
+		err = m.kill()
 	}
 	if m.notify != nil {
 		_ = m.notify.Close()
 	}
 	for _, group := range m.groups {
-		errs = append(errs, removeGroup(group))
+		err = errors.Join(err, removeGroup(group))
 	}
-	errs = append(errs, os.RemoveAll(m.base))
-	if m.lock != nil {
-		_ = m.lock.Close()
+	if err == nil { // else a sweep tries again
+		err = removeBase(m.base)
 	}
-	return errors.Join(errs...)
+	return errors.Join(err, m.lock.Close())
 }
 
 // kill ends PID 1 of the box, and the kernel all the others; then systemd-nspawn sees it and tidies up after itself. One that did not
 // come so far is killed itself.
 func (m *machine) kill() error {
-	if m.leader != 0 {
-		_ = syscall.Kill(m.leader, syscall.SIGKILL)
+	select {
+	case <-m.ended:
+		return nil
+	default:
+	}
+	if m.leader != nil {
+		_ = m.leader.Kill()
 		if m.hasEnded(10 * time.Second) {
 			return nil
 		}
 	}
-	_ = syscall.Kill(m.pid, syscall.SIGKILL)
+	_ = m.parent.Kill()
 	if !m.hasEnded(10 * time.Second) {
-		return fmt.Errorf("process %d does not end", m.pid)
+		return fmt.Errorf("process %d does not end", m.parent.Pid)
 	}
 	return nil
 }

@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -32,7 +34,8 @@ func newHookCmd(a *app) *cobra.Command {
 		Hidden: true,
 		Long: "Runs the command that a service has for a step (validate, reload or probe) in the configuration, with a clean environment and the time that it has there.\n" +
 			"spinecert-hook@SERVICE:STEP.service calls it with SERVICE:STEP, outside the sandbox of the daemon.\n" +
-			"As root it refuses when others than root may write the configuration, the program, or a directory above them.\n\n" +
+			"As root it refuses when others than root may write the configuration, the program, the interpreter in its first line, the script of sh, bash, dash, python, perl or env, or a directory above them.\n" +
+			"What a command reads besides is its own matter: as root it must take everything below SPINECERT_DIRECTORY as written by the daemon.\n\n" +
 			"Exit status: 0 the command ended with 0, 3 it said no, 1 it could not be run or did not end in time, 2 usage or configuration.",
 		Args: hookArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,19 +61,14 @@ func hookArgs(cmd *cobra.Command, args []string) error {
 func runHook(ctx context.Context, o *hookOptions) error {
 	err := runStep(ctx, o)
 	if err != nil {
-		_, _ = sd.SdNotify(false, systemd.HookStatus(o.step, err)) // without systemd nobody asks
+		_, _ = sd.SdNotify(false, systemd.HookStatus(err)) // without systemd nobody asks
 	}
 	return err
 }
 
 func runStep(ctx context.Context, o *hookOptions) error {
 	root := os.Geteuid() == 0
-	if root {
-		if err := onlyRootWrites(o.config); err != nil {
-			return unsafeHook(err, o.config)
-		}
-	}
-	c, err := config.Load(o.config)
+	c, err := hookConfiguration(o.config, root)
 	if err != nil {
 		return err
 	}
@@ -78,24 +76,48 @@ func runStep(ctx context.Context, o *hookOptions) error {
 	if err != nil {
 		return err
 	}
+	file := run.Exec[0]
 	if root {
-		if err := onlyRootWrites(run.Exec[0]); err != nil && !errors.Is(err, os.ErrNotExist) { // that is for who runs it to say
+		if file, err = rootsProgram(run.Exec); err != nil {
 			return unsafeHook(err, run.Exec[0])
 		}
 	}
 	ctx, cancel := o.global.wait(ctx, run.Timeout)
 	defer cancel()
 	no := systemd.Failed(o.step)
-	err = command.Run(ctx, run.Exec, deliver.Environment(*service, o.step), no)
+	err = command.RunFile(ctx, file, run.Exec, deliver.Environment(*service, o.step), no)
 	var exit *exec.ExitError
 	reason := failure.ReasonOf(err, no)
 	switch {
 	case err == nil:
 		return nil
 	case reason == no && errors.As(err, &exit):
-		return judged(reason, err)
+		return &exitError{exit: exitJudged, code: reason, err: err, hint: "spinecert hook " + o.service + " " + o.step + " runs it again"}
 	}
 	return failed(reason, err)
+}
+
+// hookConfiguration reads the configuration: as root the file that was looked at, whatever a path with links may name a moment later.
+func hookConfiguration(path string, root bool) (*config.Config, error) {
+	if !root {
+		return config.Load(path)
+	}
+	file, err := rootsPath(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config.Load(path) // which says so
+	}
+	if err != nil {
+		return nil, unsafeHook(err, path)
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil || absolute == file {
+		return config.Load(file)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return config.Parse(data, absolute) // what is relative in it starts where it does for the daemon
 }
 
 // hookCommand finds the command of a step.
@@ -128,6 +150,9 @@ func hookCommand(c *config.Config, name, step string) (*config.Service, config.C
 
 // unsafeHook says that the set is not to blame: it is tried again once this is mended.
 func unsafeHook(err error, path string) error {
-	advice := "what root runs must be root's: chown root and chmod go-w; or give the unit a User= in a drop-in"
-	return &exitError{exit: exitUsage, code: failure.NotPermitted, err: failure.New(failure.NotPermitted, advice, "run a command of %q as root: %w", path, err), hint: advice}
+	exit, advice := exitUsage, "what root runs must be root's: chown root and chmod go-w; or give the unit a User= in a drop-in"
+	if errors.Is(err, fs.ErrNotExist) {
+		exit, advice = exitFailed, "check the path, and for a script also the interpreter in its first line"
+	}
+	return &exitError{exit: exit, code: failure.CommandUnusable, err: failure.New(failure.CommandUnusable, advice, "run a command of %q as root: %w", path, err), hint: advice}
 }

@@ -12,15 +12,20 @@ import (
 // maxLinks is how many symbolic links a path may go through; the kernel allows as many.
 const maxLinks = 40
 
-// onlyRootWrites returns an error when others than root may change which file a path names, or the file: the file, each directory
-// above it, and those of each link on the way, must be root's and writable by root alone. A directory with the sticky bit, such as
-// /tmp, is fine above them: others cannot take away there what is root's.
-func onlyRootWrites(path string) error {
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return err
+// rootsPath returns the file that a path names, by a path without links, or an error when others than root may change which one that is, or the
+// file: the file, each directory above it, and those of each link on the way, must be root's and writable by root alone. A directory with the sticky
+// bit, such as /tmp, is fine above them: others cannot take away there what is root's.
+//
+// It goes through the elements as the kernel does: ".." is the directory above what a link names, and not above the link.
+func rootsPath(path string) (string, error) {
+	if !filepath.IsAbs(path) {
+		from, err := os.Getwd()
+		if err != nil {
+			return "", err
+		}
+		path = from + "/" + path
 	}
-	at, rest := "/", strings.Split(absolute, "/")
+	at, rest := "/", strings.Split(path, "/")
 	shared, err := rootsOwn(at) // others may put files into at
 	for links := 0; err == nil && len(rest) > 0; {
 		name := rest[0]
@@ -38,9 +43,11 @@ func onlyRootWrites(path string) error {
 		link := lookErr == nil && info.Mode()&fs.ModeSymlink != 0
 		switch {
 		case shared && (lookErr != nil || !info.IsDir()):
-			return fmt.Errorf("the directory %q may be written by others than root", at)
+			return "", fmt.Errorf("the directory %q may be written by others than root", at)
 		case lookErr != nil:
-			return lookErr
+			return "", lookErr
+		case !link && !info.IsDir() && len(rest) > 0:
+			return "", &fs.PathError{Op: "look at", Path: next, Err: syscall.ENOTDIR}
 		case !link:
 			at = next
 			shared, err = rootsOwn(at)
@@ -48,17 +55,23 @@ func onlyRootWrites(path string) error {
 		}
 		target, readErr := os.Readlink(next)
 		if readErr != nil {
-			return readErr
+			return "", readErr
 		}
 		if links++; links > maxLinks {
-			return fmt.Errorf("read link %q: %w", next, syscall.ELOOP)
+			return "", fmt.Errorf("read link %q: %w", next, syscall.ELOOP)
 		}
 		if filepath.IsAbs(target) {
-			at, shared = "/", false
+			at = "/"
+			if shared, err = rootsOwn(at); err != nil {
+				return "", err
+			}
 		}
 		rest = append(strings.Split(target, "/"), rest...)
 	}
-	return err
+	if err != nil {
+		return "", err
+	}
+	return at, nil
 }
 
 // rootsOwn looks at one file or directory. A sticky directory that others may write is shared.

@@ -108,10 +108,7 @@ func (r *reading) separateListeners(raw *rawConfig, c *Config) {
 	}
 	taken := map[string][]claim{} // by path or port
 	for _, now := range claims {
-		key := now.address.Address
-		if now.address.Network == "tcp" {
-			_, key, _ = net.SplitHostPort(key)
-		}
+		key := now.address.key()
 		if key == "" || key == "0" {
 			continue
 		}

@@ -1,6 +1,10 @@
 package config
 
-import "slices"
+import (
+	"net"
+	"slices"
+	"strings"
+)
 
 const probeHint = "write probe: {address: 127.0.0.1:443}, with protocol: postgres, ldap or smtp where TLS begins later, or {exec: [/path, ARGUMENT]}, " +
 	"or the word none, which must be written out, where nothing can be asked"
@@ -69,4 +73,69 @@ func (r *reading) probe(raw *rawProbe) Probe {
 		r.fail(raw.Address.place, "must be HOST:PORT for smtp", "write for example 127.0.0.1:25")
 	}
 	return probe
+}
+
+// foreignProbes reports probes that would ask the daemon in place of the service: its tunnels serve what a slot has at
+// once, and prove nothing.
+func (r *reading) foreignProbes(raw *rawConfig, c *Config) {
+	tunnels := map[string][]claim{} // by port or path
+	for _, t := range c.Tunnels {
+		for _, l := range t.Listen {
+			if a := (Address{l.Network, l.Address}); a.Address != "" {
+				tunnels[a.key()] = append(tunnels[a.key()], claim{address: a, owner: t.Name})
+			}
+		}
+	}
+	for i := range raw.Services.rows {
+		items := raw.Services.rows[i].value.Probe.items
+		if len(items) != len(c.Services[i].Probes) { // a command, or reported already
+			continue
+		}
+		for j, p := range c.Services[i].Probes {
+			r.foreignProbe(items[j].Address.place, probed(p), tunnels)
+		}
+	}
+}
+
+const foreignHint = "write the address at which the service itself listens"
+
+// foreignProbe judges one address. Names are not looked up: of one that is not localhost only the port is known.
+func (r *reading) foreignProbe(p place, asked []Address, tunnels map[string][]claim) {
+	if len(asked) == 0 {
+		return
+	}
+	for _, t := range tunnels[asked[0].key()] {
+		if slices.ContainsFunc(asked, t.address.overlaps) {
+			r.fail(p, "the address is that of tunnel "+t.owner+": spinecert would ask itself", foreignHint)
+			return
+		}
+		if asked[0].Network == "tcp" && !bound(asked[0]).IsValid() {
+			r.warn(p, "tunnel "+t.owner+" listens on the same port: if the name leads to it, spinecert asks itself", foreignHint)
+			return
+		}
+	}
+}
+
+// probed returns where a handshake may end up: localhost is two addresses.
+func probed(p Probe) []Address {
+	if path, ok := strings.CutPrefix(p.Address, "unix:"); ok {
+		return []Address{{"unix", path}}
+	}
+	host, port, err := net.SplitHostPort(p.Address)
+	if err != nil { // reported already
+		return nil
+	}
+	if host = strings.TrimSuffix(host, "."); host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return []Address{{"tcp", "127.0.0.1:" + port}, {"tcp", "[::1]:" + port}}
+	}
+	return []Address{{"tcp", p.Address}}
+}
+
+// key is what two addresses share that overlap: the port, or the path.
+func (a Address) key() string {
+	if a.Network == "tcp" {
+		_, port, _ := net.SplitHostPort(a.Address)
+		return port
+	}
+	return a.Address
 }

@@ -16,7 +16,7 @@ type rawService struct {
 type rawDeliver struct {
 	Place     place
 	Written   written
-	Directory path                 `yaml:"directory" doc:"Directory of this service alone, which exists; the stable paths are DIRECTORY/current/NAME. Needed."`
+	Directory path                 `yaml:"directory" doc:"Directory of this service alone, which exists, and not one of the system; the stable paths are DIRECTORY/current/NAME. Needed."`
 	Files     list[rawServiceFile] `yaml:"files" doc:"The files of the set; all of them change in one step. Needed."`
 }
 
@@ -33,7 +33,7 @@ type rawServiceFile struct {
 type rawValidate struct {
 	Place   place
 	Exec    list[text] `yaml:"exec" doc:"A program, with its absolute path, and its arguments; no shell reads them. 0 is success."`
-	Unit    text       `yaml:"unit" doc:"A unit of systemd, NAME.service, of type oneshot, which is started. Empty: none."`
+	Unit    text       `yaml:"unit" doc:"A unit of systemd, NAME.service, of type oneshot, which is run anew (restarted) each time. Empty: none."`
 	Timeout duration   `yaml:"timeout" default:"30s" min:"100ms" max:"1h" doc:"How long it may take."`
 }
 
@@ -52,7 +52,7 @@ type rawReload struct {
 
 type rawProbe struct {
 	Place      place
-	Address    text       `yaml:"address" doc:"HOST:PORT or unix:/path of the service."`
+	Address    text       `yaml:"address" doc:"HOST:PORT or unix:/path of the service, not of a tunnel. Every address of a name is asked."`
 	ServerName text       `yaml:"server_name" auto:"host of address, unless an address" doc:"Name sent in SNI."`
 	Protocol   text       `yaml:"protocol" default:"tls" enum:"tls|postgres|ldap|smtp" doc:"How TLS begins: at once, or as the protocol asks for it (STARTTLS)."`
 	Stable     count      `yaml:"stable" default:"3" min:"1" max:"100" doc:"Handshakes in a row that must show the leaf and chain that were delivered."`

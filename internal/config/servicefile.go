@@ -53,6 +53,25 @@ func (r *reading) beside(p place, name string, files []ServiceFile) {
 	}
 }
 
+// keyAlone reports a private key without any file that shows which certificate it belongs to: no handshake could tell
+// whether the service has read the two together.
+func (r *reading) keyAlone(raw *rawDeliver) {
+	var key *rawServiceFile
+	for i := range raw.Files.items {
+		file := &raw.Files.items[i]
+		switch file.Format.text {
+		case "key":
+			key = file
+		case "chain", "trust-pem", "trust-pkcs12", "crl-pem":
+		default:
+			return // the leaf is in it, or must be beside it, or it is reported already
+		}
+	}
+	if key != nil {
+		r.fail(key.Format.place, "a private key is delivered without its certificate, which the service would have from elsewhere", "deliver fullchain or cert as well, or combined in place of the key")
+	}
+}
+
 // fileWords is what a file of a set may be called.
 var fileWords = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 

@@ -16,6 +16,7 @@ func (r *reading) services(raw *rawConfig, c *Config) {
 	}
 	c.services = indexOf(c.Services, func(s *Service) string { return s.Name })
 	r.separateDirectories(raw, c)
+	r.foreignProbes(raw, c)
 	r.cycles(raw, c)
 }
 
@@ -31,10 +32,13 @@ func (r *reading) service(name string, raw *rawService, all *rawConfig) Service 
 	}
 	r.known(raw.Slot, &all.Slots, "slot")
 	r.probes(name, raw, &s)
+	if s.Reload.Kind != ReloadHAProxy {
+		r.keyAlone(&raw.Deliver)
+	}
 	if s.Reload.Kind == ReloadHAProxy {
 		r.forHAProxy(&raw.Deliver)
 		if s.Reload.Otherwise() == "" && slices.ContainsFunc(s.Files, func(f ServiceFile) bool { return f.Format == "trust-pem" || f.Format == "crl-pem" }) {
-			r.warn(raw.Reload.value.HAProxy.place, "HAProxy 2.6 takes no certificate over its socket once CAs or CRLs went through it", "write unit: haproxy.service beside it: it is reloaded where the socket is not enough")
+			r.warn(raw.Reload.value.HAProxy.place, "HAProxy 2.6 takes no certificate over its socket once CAs or CRLs went through it: the next certificate is held", "write unit: haproxy.service beside it: it is reloaded where the socket is not enough")
 		}
 	}
 	if s.KeepBad {
@@ -84,6 +88,8 @@ func (r *reading) separateDirectories(raw *rawConfig, c *Config) {
 			r.fail(at, "the directory is that of service "+above, hint)
 		case inner[s.Directory] != "":
 			r.fail(at, "the directory of service "+inner[s.Directory]+" lies in it", hint)
+		default:
+			r.meantDirectory(at, &s, c)
 		}
 		for up := filepath.Dir(s.Directory); up != "/" && up != "."; up = filepath.Dir(up) {
 			if owner[up] != "" {

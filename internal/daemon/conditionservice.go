@@ -19,7 +19,7 @@ func serviceCondition(st *deliver.Status, now time.Time, add adder) {
 	switch st.State {
 	case deliver.InSync:
 	case deliver.Delivering:
-		if now.Sub(st.Since) < longDelivery || strings.Contains(st.Waits, "its window") { // which ends by itself
+		if now.Sub(st.Since) < longDelivery || st.Window { // which ends by itself
 			return
 		}
 		text := cmp.Or(st.Waits, "goes on, and does not end")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,7 +59,10 @@ func TestServiceCondition(t *testing.T) {
 		}, "warning",
 			"generation 3 is held; it should serve generation 3 and serves generation 2: reload failed (wrong_certificate): it serves another", again},
 		"waits for its window": {func(s *deliver.Status) {
-			s.State, s.Since, s.Waits = deliver.Delivering, now.Add(-20*time.Hour), "waits for its window, until 2026-11-23 22:00 GMT"
+			s.State, s.Since, s.Waits, s.Window = deliver.Delivering, now.Add(-20*time.Hour), "waits for its window, until 2026-11-23 22:00 GMT", true
+		}, "", "", ""},
+		"waits for one that waits for its window": {func(s *deliver.Status) {
+			s.State, s.Since, s.Waits, s.Window = deliver.Delivering, now.Add(-20*time.Hour), "waits for db, which is delivering", true
 		}, "", "", ""},
 		"waits for another": {func(s *deliver.Status) {
 			s.State, s.Since, s.Waits, s.Hint = deliver.Delivering, now.Add(-time.Hour), "waits for db, which is held", ""
@@ -98,12 +102,30 @@ func TestDeliveryError(t *testing.T) {
 		{nil, "", ""},
 		{of(failure.WrongCertificate), admin.CodeRefused, failure.WrongCertificate},
 		{of(failure.ValidateFailed), admin.CodeRefused, failure.ValidateFailed},
-		{of(failure.Timeout), admin.CodeRefused, failure.Timeout},
+		{of(failure.WrongChain), admin.CodeRefused, failure.WrongChain},
+		{of(failure.RefusedUs), admin.CodeRefused, failure.RefusedUs},
+		{of(failure.HandshakeFailed), admin.CodeRefused, failure.HandshakeFailed},
+		{of(failure.Unreachable), admin.CodeRefused, failure.Unreachable},
+		{of(failure.ProbeFailed), admin.CodeRefused, failure.ProbeFailed},
+		{of(failure.ReloadFailed), admin.CodeRefused, failure.ReloadFailed},
+		{of(failure.UnitInactive), admin.CodeRefused, failure.UnitInactive},
+		{of(failure.Drift), admin.CodeRefused, failure.Drift},
+		{of(failure.NoMaterial), admin.CodeRefused, failure.NoMaterial},
 		{of(failure.Waiting), admin.CodeRefused, failure.Waiting},
+		{of(failure.Timeout), admin.CodeFailed, failure.Timeout},
+		{of(failure.UnitMissing), admin.CodeFailed, failure.UnitMissing},
+		{of(failure.CommandUnusable), admin.CodeFailed, failure.CommandUnusable},
+		{of(failure.UnsafeDirectory), admin.CodeFailed, failure.UnsafeDirectory},
+		{of(failure.DirectoryMissing), admin.CodeFailed, failure.DirectoryMissing},
+		{of(failure.Planted), admin.CodeFailed, failure.Planted},
 		{of(failure.DiskFull), admin.CodeFailed, failure.DiskFull},
 		{of(failure.NotWritable), admin.CodeFailed, failure.NotWritable},
+		{of(failure.StateUnwritable), admin.CodeFailed, failure.StateUnwritable},
+		{of(failure.NotPermitted), admin.CodeFailed, failure.NotPermitted},
 		{of(failure.BusAway), admin.CodeFailed, failure.BusAway},
+		{of(failure.SocketAway), admin.CodeFailed, failure.SocketAway},
 		{of(failure.Interrupted), admin.CodeFailed, failure.Interrupted},
+		{of("a new one"), admin.CodeFailed, "a new one"},
 		{deliver.ErrUnknown, admin.CodeUnknown, ""},
 		{context.DeadlineExceeded, admin.CodeFailed, "timeout"},
 		{errors.New("odd"), admin.CodeFailed, ""},
@@ -116,8 +138,33 @@ func TestDeliveryError(t *testing.T) {
 		if got.Code != tt.code || got.Reason != tt.reason || tt.err != nil && got.Message == "" {
 			t.Errorf("%v: %+v, want %s %s", tt.err, got, tt.code, tt.reason)
 		}
-		if tt.code == admin.CodeRefused && (got.Hint != "a hint" || got.Message != "a cause") {
+		if errors.As(tt.err, new(*failure.Error)) && (got.Hint != "a hint" || got.Message != "a cause") {
 			t.Errorf("%v: %+v", tt.err, got)
 		}
+	}
+}
+
+// TestSayHeld: that something is not tried again by itself is said whatever it failed over,
+// and of nothing else.
+func TestSayHeld(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		state deliver.State
+		err   error
+		held  bool
+	}{
+		{deliver.Held, failure.New(failure.WrongCertificate, "a hint", "a cause"), true},
+		{deliver.Held, failure.New(failure.Timeout, "a hint", "a cause"), true},
+		{deliver.Held, context.DeadlineExceeded, false}, // of who waits
+		{deliver.Failed, failure.New(failure.WrongCertificate, "a hint", "a cause"), false},
+	} {
+		st := &deliver.Status{State: tt.state}
+		var e *admin.Error
+		if !errors.As(deliveryAnswer("web", st, tt.err), &e) || strings.HasPrefix(e.Message, "service web is held") != tt.held || tt.held && !strings.HasSuffix(e.Hint, "spinecert deliver web --now") {
+			t.Errorf("%s, %v: %+v", tt.state, tt.err, e)
+		}
+	}
+	if err := deliveryAnswer("web", &deliver.Status{State: deliver.Held}, nil); err != nil {
+		t.Error(err)
 	}
 }

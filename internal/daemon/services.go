@@ -62,18 +62,20 @@ func (d *Daemon) deliver(ctx context.Context, c admin.Caller, r admin.DeliverReq
 			Hint: "what starts next goes on with it"}
 	}
 	result := admin.DeliverResult{Service: serviceFacts(&after), Delivered: err == nil && after.Proved != before.Proved}
-	return result, sayHeld(&after, deliveryError(r.Service, err))
+	return result, deliveryAnswer(r.Service, &after, err)
 }
 
-// sayHeld adds to what a service did not take that it is not tried again by itself.
-func sayHeld(st *deliver.Status, err error) error {
+// deliveryAnswer is deliveryError, and adds to what a service did not take that it is not
+// tried again by itself.
+func deliveryAnswer(name string, st *deliver.Status, err error) error {
+	answer := deliveryError(name, err)
 	var e *admin.Error
-	if st.State != deliver.Held || !errors.As(err, &e) || e.Code != admin.CodeRefused {
-		return err
+	if st.State != deliver.Held || !errors.As(err, new(*failure.Error)) || !errors.As(answer, &e) {
+		return answer
 	}
 	held := *e
-	held.Message = fmt.Sprintf("service %s is held, and stays on generation %d, as generation %d did not work: %s", st.Config.Name, st.Proved.Generation, st.Desired.Generation, e.Message)
-	held.Hint = thenDeliver(e.Hint, st.Config.Name)
+	held.Message = fmt.Sprintf("service %s is held, and stays on generation %d, as generation %d did not work: %s", name, st.Proved.Generation, st.Desired.Generation, e.Message)
+	held.Hint = thenDeliver(e.Hint, name)
 	return &held
 }
 
@@ -125,11 +127,9 @@ func deliveryError(name string, err error) error {
 	case errors.Is(err, deliver.ErrUnknown): // or a reload has removed it meanwhile
 		return unknownService(name)
 	case errors.As(err, &why):
-		e := &admin.Error{Code: admin.CodeRefused, Reason: why.Reason, Message: oneLine(why), Hint: why.Hint()}
-		switch why.Reason {
-		case failure.DirectoryMissing, failure.NotWritable, failure.DiskFull, failure.StateUnwritable, failure.Interrupted,
-			failure.BusAway, failure.SocketAway, failure.NotPermitted:
-			e.Code = admin.CodeFailed
+		e := &admin.Error{Code: admin.CodeFailed, Reason: why.Reason, Message: oneLine(why), Hint: why.Hint()}
+		if judged(why.Reason) {
+			e.Code = admin.CodeRefused
 		}
 		return e
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -137,6 +137,19 @@ func deliveryError(name string, err error) error {
 			Hint: fmt.Sprintf("what was begun goes on; spinecert services %s says how it stands", name)}
 	}
 	return &admin.Error{Code: admin.CodeFailed, Message: oneLine(err), Hint: pki.Hint(err)}
+}
+
+// judged reports whether a reason is a verdict: of the service on what it was given, or
+// of us on what it serves, or on what there is to deliver. All others keep a delivery from
+// being done, or from being seen to be done.
+func judged(reason string) bool {
+	switch reason {
+	case failure.ValidateFailed, failure.ReloadFailed, failure.UnitInactive,
+		failure.Unreachable, failure.HandshakeFailed, failure.WrongCertificate, failure.WrongChain, failure.RefusedUs, failure.ProbeFailed,
+		failure.Drift, failure.NoMaterial, failure.Waiting:
+		return true
+	}
+	return false
 }
 
 // serviceFacts are what the admin API says of a service.

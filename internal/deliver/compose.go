@@ -33,15 +33,20 @@ type desired struct {
 	lists      []*trust.CRL // in force, each once; nil where no file needs them
 	needs      format.Needs
 
-	digest string
-	memory string    // digest of all but passwords: nothing is read for it
-	rest   string    // digest of all but passwords and CRLs
-	crls   string    // digest of the CRLs
-	ends   time.Time // when the first of what is delivered is over
+	// Digests of what it is made of.
+	digest   string
+	memory   string // all but passwords: nothing is read for it
+	beside   string // all but passwords and the identity
+	recipe   string
+	identity string // "" where no file needs it
+	crls     string // "" likewise
+
+	ends     time.Time // when the first of what is delivered is over
+	listsEnd time.Time // of the lists alone
 }
 
-// desire finds out what a service should be at. It reads nothing but passwords, and
-// those only for digest. The error says what is not there yet.
+// desire finds out what a service should be at. It reads nothing. The error says what
+// is not there yet.
 func (m *Manager) desire(c config.Service) (desired, error) {
 	slot := m.options.Slot(c.Slot)
 	if slot == nil || slot.Snapshot() == nil {
@@ -54,41 +59,57 @@ func (m *Manager) desire(c config.Service) (desired, error) {
 			d.needs |= known.Needs
 		}
 	}
-	h := sha256.New()
 	recipe, err := json.Marshal([]any{c.Directory, c.Files})
 	if err != nil {
 		return desired{}, err
 	}
-	write := func(part string, data []byte) { fmt.Fprintf(h, "%s %d\n%s\n", part, len(data), data) }
-	write("recipe", recipe)
-	if d.needs&format.Identity != 0 {
-		write("identity", []byte(snap.Generation.Digest()))
-		d.ends = snap.Generation.NotAfter
-	}
+	bundle := ""
 	if d.needs&format.Trust != 0 {
-		bundle := snap.Trust.Bundle().Digest()
-		write("trust", bundle[:])
+		bundle = fmt.Sprintf("%x", snap.Trust.Bundle().Digest())
 	}
-	d.rest = hex.EncodeToString(h.Sum(nil))
 	if d.needs&format.CRLs != 0 {
-		if d.lists = listsOf(snap.Trust); len(d.lists) == 0 {
-			return desired{}, failure.New(failure.NoMaterial, "they are fetched (crl.hosts) or read (crl.files) by themselves; spinecert trust list says how they stand",
-				"environment %s has no CRL yet", snap.Trust.Environment())
+		if err := d.withLists(); err != nil {
+			return desired{}, err
 		}
-		sums := sha256.New()
-		for _, l := range d.lists {
-			sum := l.Digest()
-			sums.Write(sum[:])
-			if d.ends.IsZero() || l.NextUpdate().Before(d.ends) {
-				d.ends = l.NextUpdate()
-			}
-		}
-		d.crls = hex.EncodeToString(sums.Sum(nil))
-		write("crls", []byte(d.crls))
 	}
-	d.memory = hex.EncodeToString(h.Sum(nil))
+	d.ends = d.listsEnd
+	if d.needs&format.Identity != 0 {
+		d.identity = snap.Generation.Digest()
+		if d.ends.IsZero() || snap.Generation.NotAfter.Before(d.ends) {
+			d.ends = snap.Generation.NotAfter
+		}
+	}
+	d.recipe = digestOf(string(recipe))
+	d.beside = digestOf(d.recipe, bundle, d.crls)
+	d.memory = digestOf(d.identity, d.beside)
 	d.digest = d.memory
 	return d, nil
+}
+
+// digestOf is the SHA-256 of parts that cannot run into each other.
+func digestOf(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d\n%s\n", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func (d *desired) withLists() error {
+	if d.lists = listsOf(d.trust); len(d.lists) == 0 {
+		return failure.New(failure.NoMaterial, "they are fetched (crl.hosts) or read (crl.files) by themselves; spinecert trust list says how they stand",
+			"environment %s has no CRL yet", d.trust.Environment())
+	}
+	sums := sha256.New()
+	for _, l := range d.lists {
+		sum := l.Digest()
+		sums.Write(sum[:])
+		if d.listsEnd.IsZero() || l.NextUpdate().Before(d.listsEnd) {
+			d.listsEnd = l.NextUpdate()
+		}
+	}
+	d.crls = hex.EncodeToString(sums.Sum(nil))
+	return nil
 }
 
 // listsOf returns the lists of a state, each once, in an order that is always the same.
@@ -162,7 +183,7 @@ func readPassword(path string) ([]byte, error) {
 // cause takes the path out of an error that is told with it.
 func cause(err error) error {
 	for {
-		inner, ok := err.(interface{ Unwrap() error }) //nolint:errorlint // the chain is walked
+		inner, ok := err.(interface{ Unwrap() error })
 		if !ok || inner.Unwrap() == nil {
 			return err
 		}
@@ -170,8 +191,9 @@ func cause(err error) error {
 	}
 }
 
-// compose makes the files of a set.
-func (m *Manager) compose(c config.Service, d desired, now time.Time) ([]set.File, error) {
+// compose makes the files of a set. Kept, if not nil, gives those that are made of an
+// identity.
+func (m *Manager) compose(c config.Service, d desired, now time.Time, kept func(name string) ([]byte, error)) ([]set.File, error) {
 	source, err := m.source(c, d, now)
 	if err != nil {
 		return nil, err
@@ -182,15 +204,9 @@ func (m *Manager) compose(c config.Service, d desired, now time.Time) ([]set.Fil
 		if !ok {
 			return nil, failure.New(failure.NoMaterial, "", "format %q is not known", f.Format)
 		}
-		source.Password = nil
-		if f.PasswordFile != "" {
-			if source.Password, err = readPassword(f.PasswordFile); err != nil {
-				return nil, err
-			}
-		}
-		data, err := known.Encode(source)
+		data, err := content(f, known, source, kept)
 		if err != nil {
-			return nil, failure.New(failure.NoMaterial, pki.Hint(err), "make %s (%s): %w", f.Name, f.Format, err)
+			return nil, err
 		}
 		file := set.File{Name: f.Name, Data: data, Mode: f.Mode}
 		if file.UID, file.GID, err = owners(f); err != nil {
@@ -199,6 +215,24 @@ func (m *Manager) compose(c config.Service, d desired, now time.Time) ([]set.Fil
 		files = append(files, file)
 	}
 	return files, nil
+}
+
+// content makes one file.
+func content(f config.ServiceFile, known format.Format, source format.Source, kept func(name string) ([]byte, error)) ([]byte, error) {
+	if kept != nil && known.Needs&format.Identity != 0 {
+		return kept(f.Name)
+	}
+	if f.PasswordFile != "" {
+		var err error
+		if source.Password, err = readPassword(f.PasswordFile); err != nil {
+			return nil, err
+		}
+	}
+	data, err := known.Encode(source)
+	if err != nil {
+		return nil, failure.New(failure.NoMaterial, pki.Hint(err), "make %s (%s): %w", f.Name, f.Format, err)
+	}
+	return data, nil
 }
 
 // source gathers what formats are made of. CRLs are read from where they are kept.
@@ -265,7 +299,7 @@ func shown(c config.Service, d desired) []*x509.Certificate {
 		switch f.Format {
 		case "fullchain", "combined", "pkcs12", "jks", "chain":
 			leaf, chain = leaf || f.Format != "chain", true
-		case "cert", "der":
+		case "cert", "der", "key": // whoever has the key serves the leaf
 			leaf = true
 		}
 	}

@@ -65,6 +65,7 @@ type Status struct {
 	Served    Version   // what it was seen to serve: Digest is "", and Generation 0 if it is none that is known
 	Looked    time.Time // when it was last looked at
 	Waits     string    // Delivering: for what, "" if something is being done
+	Window    bool      // Delivering: it waits for a window, its own or that of a service it comes after
 	Step      string    // where it failed: deliver, validate, reload, prove, roll back
 	Reason    string    // see package failure
 	Error     string

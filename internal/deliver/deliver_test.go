@@ -16,9 +16,8 @@ func TestRotation(t *testing.T) {
 	p := newProgram(r, "web")
 	p.run()
 	r.start(p.service("web"))
-	first := r.status("web").Desired.Leaf
 	r.until("delivered", func() bool { return r.status("web").State == InSync })
-	first = r.status("web").Proved.Leaf
+	first := r.status("web").Proved.Leaf
 	if p.serves() != first || p.onDisk() != first {
 		t.Errorf("it serves %s and has %s on disk, want %s", p.serves(), p.onDisk(), first)
 	}

@@ -8,68 +8,115 @@ import (
 
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver/failure"
-	"github.com/spinecert/spinecert/internal/deliver/haproxy"
+	"github.com/spinecert/spinecert/internal/deliver/set"
 	"github.com/spinecert/spinecert/pki"
 )
 
 // deliver brings the service to what it should be at. Fresh writes a set although one
-// is there.
+// is there, and has it read as a whole.
 func (s *service) deliver(t *turn, fresh bool) (time.Duration, error) {
 	began := time.Now()
-	s.show(t, Status{State: Delivering})
-	again := !fresh && s.record.Attempt != nil && s.record.Attempt.Digest == t.d.digest
-	answers := s.answers(t)
-	m, err := s.attempt(t, fresh)
-	up := answers() // before anything changes
+	t.fresh = fresh
+	s.showDelivering(t)
+	m, up, err := s.attempt(t)
+	if err == nil {
+		err = t.ctx.Err() // it may be nobody's service any more
+	}
+	if err == nil {
+		err = t.target.Switch(m.Set)
+	}
 	if err != nil {
 		return s.failUnlessOver(t, StepDeliver, err)
 	}
-	if err := t.target.Switch(m.Set); err != nil {
-		return s.failUnlessOver(t, StepDeliver, err)
-	}
-	s.show(t, Status{State: Delivering}) // with what is in the directory now
-	if again && up && s.proves(t, m) {   // it was down, or we were, and it has read them by itself
-		return s.succeed(t, m, began)
-	}
+	s.placed = m.Set
+	_ = t.target.Prune(s.record.sets()...) // attempts of before hold keys, too
+	s.showDelivering(t)
 	step, err := s.apply(t, m)
 	if err == nil {
 		return s.succeed(t, m, began)
 	}
-	return s.undo(t, m, step, err, up)
+	return s.undo(t, m, step, err, up || m.Up)
 }
 
 // attempt makes the set, or takes the one that an attempt that was cut short has made,
-// and records it before anything goes through it.
-func (s *service) attempt(t *turn, fresh bool) (*made, error) {
-	if a := s.record.Attempt; !fresh && a != nil && a.Digest == t.d.digest && t.target.Intact(a.Set, a.Files) == nil {
-		return a, nil
+// and records it before anything goes through it. Up says whether the service answered
+// before; it is recorded, as after a start nobody could say what a set has done.
+func (s *service) attempt(t *turn) (m *made, up bool, err error) {
+	answers := s.answers(t)
+	if a := s.record.Attempt; !t.fresh && a != nil && a.Digest == t.goal && t.target.Intact(a.Set, a.Files) == nil {
+		return a, answers(), nil
 	}
-	files, err := s.manager.compose(t.c, t.d, t.now)
+	name, entries, err := s.write(t)
+	up = answers()
 	if err != nil {
-		return nil, err
+		return nil, up, err
 	}
-	name, entries, err := t.target.Write(files, t.now)
+	m = s.made(t, name, entries, up)
+	was := s.record
+	s.record.Attempt, s.record.Undo = m, false
+	if s.record.Held != nil && !t.beside && (!s.record.holds(t.d) || t.forced()) {
+		s.record.Held = nil
+	}
+	if err = t.ctx.Err(); err == nil {
+		err = s.save()
+	}
 	if err != nil {
-		return nil, err
+		s.record, s.unsaved = was, false
+		return nil, up, errors.Join(err, t.target.Prune(was.sets()...))
 	}
-	m := &made{Digest: t.d.digest, Rest: t.d.rest, Generation: t.d.generation.Number, Leaf: pki.Fingerprint(t.d.generation.Identity.Leaf()),
-		Ends: t.d.ends, NotAfter: t.d.generation.NotAfter, Directory: t.c.Directory, Set: name, Files: entries, Formats: map[string]string{}, Delivered: t.now.UTC()}
+	return m, up, nil
+}
+
+// made describes a set that was written.
+func (s *service) made(t *turn, name string, entries []set.Entry, up bool) *made {
+	m := &made{Digest: t.goal, Identity: t.d.identity, Beside: t.d.beside, CRLs: t.d.crls, Generation: t.d.generation.Number, Leaf: pki.Fingerprint(t.d.generation.Identity.Leaf()),
+		NotAfter: t.d.generation.NotAfter, Ends: t.d.ends, Up: up, Directory: t.c.Directory, Set: name, Files: entries, Formats: map[string]string{}, Delivered: t.now.UTC()}
 	for _, c := range shown(t.c, t.d) {
 		m.Chain = append(m.Chain, c.Raw)
 	}
 	for _, f := range t.c.Files {
 		m.Formats[f.Name] = f.Format
 	}
-	was := s.record
-	s.record.Attempt, s.record.Undo = m, false
-	if h := s.record.Held; h != nil && (h.Digest != t.d.digest || t.forced()) {
-		s.record.Held = nil
+	if p := s.record.Proved; t.beside {
+		m.Identity, m.Generation, m.Leaf, m.Chain, m.NotAfter, m.Ends = p.Identity, p.Generation, p.Leaf, p.Chain, p.NotAfter, p.NotAfter
+		if !t.d.listsEnd.IsZero() {
+			m.Ends = earlier(m.Ends, t.d.listsEnd)
+		}
 	}
-	if err := s.save(); err != nil {
-		s.record, s.unsaved = was, false
-		return nil, errors.Join(err, t.target.Prune(was.sets()...))
+	return m
+}
+
+// write makes the files and writes them as a set. How many do so at once is bounded: a
+// change of the trust of a thousand services is their files in memory.
+func (s *service) write(t *turn) (string, []set.Entry, error) {
+	select {
+	case s.manager.writers <- struct{}{}:
+		defer func() { <-s.manager.writers }()
+	case <-t.ctx.Done():
+		return "", nil, t.ctx.Err()
 	}
-	return m, nil
+	files, err := s.manager.compose(t.c, t.d, t.now, s.kept(t))
+	if err != nil {
+		return "", nil, err
+	}
+	return t.target.Write(files, t.now)
+}
+
+// kept returns how to get the files of the identity that stays, where that of the slot
+// is held; else nil.
+func (s *service) kept(t *turn) func(name string) ([]byte, error) {
+	if !t.beside {
+		return nil
+	}
+	p := s.record.Proved
+	return func(name string) ([]byte, error) {
+		for _, e := range p.Files {
+			if e.Name == name {
+				return t.target.Read(p.Set, e)
+			}
+		}
+		return nil, failure.New(failure.NoMaterial, "spinecert deliver "+s.name+" --now, once what is held is mended", "make %s: the set that was proved last does not have it", name)
+	}
 }
 
 // sets are the sets that a record speaks of.
@@ -79,6 +126,9 @@ func (r record) sets() []string {
 		if m != nil {
 			out = append(out, m.Set)
 		}
+	}
+	if r.Held != nil && r.Held.Set != "" {
+		out = append(out, r.Held.Set)
 	}
 	return out
 }
@@ -99,14 +149,27 @@ func (s *service) succeed(t *turn, m *made, began time.Time) (time.Duration, err
 	proved := *m
 	proved.Proved = time.Now().UTC()
 	from := s.record.Proved.version()
+	was := s.record.Held
 	s.record = record{Schema: recordSchema, Proved: &proved}
+	if t.beside {
+		s.record.Held = was
+	} else {
+		s.identity = t.d.generation.Identity
+	}
+	if len(t.c.Probes) == 0 { // nobody saw it
+		s.served = Version{}
+	}
 	s.retry, s.told, s.toldBack, s.lists = retry{}, "", "", listWait{}
 	s.lookAt, s.seen = t.now.Add(s.lookEvery()), nil
 	s.tell(t, Event{Kind: EventDelivered, From: from, To: proved.version(), Took: time.Since(began)})
 	if err := s.save(); err != nil {
 		return s.fail(t, StepDeliver, err) // of the set before nothing is removed until it is kept
 	}
-	s.tidy = t.target.Prune(proved.Set) == nil
+	s.tidy = t.target.Prune(s.record.sets()...) == nil
+	if t.beside {
+		s.showHeld(t)
+		return s.poll(), nil
+	}
 	s.inSync(t)
 	return s.poll(), nil
 }
@@ -117,121 +180,6 @@ func (s *service) inSync(t *turn) {
 	s.synced.Store(&memory)
 	s.show(t, Status{State: InSync})
 	s.manager.wake(func(c *config.Service) bool { return slices.Contains(c.After, s.name) })
-}
-
-// blameless are failures of a reload that never came to the service: they are tried
-// again, as the set is not what is wrong.
-func blameless(err error) bool {
-	switch failure.ReasonOf(err, "") {
-	case failure.BusAway, failure.NotPermitted, failure.UnitMissing, failure.SocketAway:
-		return true
-	}
-	return false
-}
-
-// undo decides what becomes of a set that failed.
-func (s *service) undo(t *turn, m *made, step string, err error, up bool) (time.Duration, error) {
-	if t.ctx.Err() != nil { // the daemon stops; the next start goes on
-		return 0, t.ctx.Err()
-	}
-	old := s.record.Proved
-	switch {
-	case t.c.KeepBad:
-		s.hold(t, step, err)
-		_ = s.save()
-		s.show(t, Status{State: Failed, Step: step, Reason: failure.ReasonOf(err, failure.ProbeFailed), Error: oneLine(err), Hint: pki.Hint(err), KeptBad: true})
-		s.tellFailure(t, EventFailed, step, err)
-		return s.poll(), err
-	case old == nil || old.Digest == m.Digest: // there is nothing to go back to
-		return s.fail(t, step, err)
-	case !up && step != StepValidate: // it did not run before, either
-		return s.fail(t, step, err)
-	}
-	if !blameless(err) {
-		s.hold(t, step, err)
-	}
-	s.record.Undo = true
-	_ = s.save() // kept later; until then a crash tries the new set once more
-	s.tellFailure(t, EventFailed, step, err)
-	return s.goBack(t, &stepError{step, err})
-}
-
-// stepError is a failure and where it happened.
-type stepError struct {
-	step string
-	err  error
-}
-
-func (s *service) hold(t *turn, step string, err error) {
-	s.record.Held = &held{Digest: t.d.digest, Generation: t.d.generation.Number, Step: step, Reason: failure.ReasonOf(err, failure.ReloadFailed),
-		Message: oneLine(err), Hint: pki.Hint(err), Since: t.now.UTC()}
-}
-
-// goBack puts what was proved last in place, and sees that it is served. Cause is nil
-// where that goes on after it failed, or after a start.
-func (s *service) goBack(t *turn, cause *stepError) (time.Duration, error) {
-	began := time.Now()
-	old := s.record.Proved
-	err := t.target.Switch(old.Set)
-	if err == nil {
-		err = t.target.Check(old.Set, old.Files, true)
-	}
-	if err == nil && (cause == nil || cause.step != StepValidate) {
-		err = s.reloadOld(t, old)
-	}
-	if t.ctx.Err() != nil {
-		return 0, t.ctx.Err()
-	}
-	if proof := s.prove(t, old); proof == nil && err != nil && (blameless(err) || s.refused(cause)) {
-		err = nil // it never left the old one
-	} else if err == nil {
-		err = proof
-	}
-	if t.ctx.Err() != nil {
-		return 0, t.ctx.Err()
-	}
-	if err != nil {
-		wait := s.retry.failed("undo")
-		st := Status{State: Failed, Step: StepUndo, Reason: failure.ReasonOf(err, failure.ReloadFailed), Error: oneLine(err), Hint: pki.Hint(err), Retry: s.retry.at}
-		if cause != nil {
-			st.Error = oneLine(cause.err) + "; and what was proved before could not be put back in service: " + st.Error
-		}
-		s.show(t, st)
-		s.tellFailure(t, EventStuck, StepUndo, err)
-		return wait, err
-	}
-	s.record.Attempt, s.record.Undo = nil, false
-	if err := s.save(); err == nil {
-		s.tidy = t.target.Prune(old.Set) == nil
-	}
-	h := s.record.Held
-	if h != nil || cause == nil || s.toldBack != t.d.digest { // what is tried again and again is told once
-		s.tell(t, Event{Kind: EventRolledBack, To: old.version(), Took: time.Since(began)})
-		s.toldBack = t.d.digest
-	}
-	if h != nil {
-		s.retry = retry{}
-		s.showHeld(t)
-		return s.poll(), failure.New(h.Reason, h.Hint, "%s", h.Message)
-	}
-	if cause == nil {
-		return time.Millisecond, nil // and once more
-	}
-	return s.fail(t, cause.step, cause.err)
-}
-
-// refused reports whether the service said no when it was told of what is held, and so
-// has read nothing of it. It then says no to the way back as well.
-func (s *service) refused(cause *stepError) bool {
-	h := s.record.Held
-	return h != nil && h.Step == StepReload && h.Reason == failure.ReloadFailed && (cause == nil || !errors.Is(cause.err, haproxy.ErrPartly))
-}
-
-func (s *service) failUnlessOver(t *turn, step string, err error) (time.Duration, error) {
-	if t.ctx.Err() != nil {
-		return 0, t.ctx.Err()
-	}
-	return s.fail(t, step, err)
 }
 
 // oneLine is an error in one line: of several causes each is one of its own.

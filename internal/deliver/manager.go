@@ -3,7 +3,9 @@ package deliver
 import (
 	"context"
 	"reflect"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/config"
@@ -19,13 +21,17 @@ type Manager struct {
 	ctx      context.Context // of Run; nil before
 	order    []string
 	services map[string]*service
-	places   map[string]chan struct{} // by directory: full while something is done in it
+	claims   map[place]*service       // who works in a directory
+	ending   map[string]chan struct{} // by name: closed when what was done for it is over
+	writers  chan struct{}            // full: enough sets are made at once
+	verdict  atomic.Pointer[verdict]  // the last one on an identity of ours
 	workers  sync.WaitGroup
 }
 
 // New returns a Manager without services.
 func New(o Options) *Manager {
-	return &Manager{options: o, bus: systemd.New(), services: map[string]*service{}, places: map[string]chan struct{}{}}
+	return &Manager{options: o, bus: systemd.New(), services: map[string]*service{}, claims: map[place]*service{}, ending: map[string]chan struct{}{},
+		writers: make(chan struct{}, 2*runtime.NumCPU())}
 }
 
 // Run works until ctx ends, and returns when nothing is done any more. It is called once.
@@ -49,6 +55,7 @@ func (m *Manager) start(s *service, position int) {
 	ctx, cancel := context.WithCancel(m.ctx)
 	s.cancel = cancel
 	s.position = position
+	s.before = m.ending[s.name]
 	m.workers.Go(func() {
 		defer cancel()
 		s.run(ctx)
@@ -80,18 +87,42 @@ func (m *Manager) Apply(services []config.Service) {
 	}
 	for _, s := range old {
 		s.end()
+		m.ending[s.name] = s.gone
 	}
 }
 
-// place returns the lock of a directory, so that a service that is gone and hangs, and
-// one that came in its place, do not work in it at once.
-func (m *Manager) place(directory string) chan struct{} {
+// place is a directory, by whatever path.
+type place struct{ device, inode uint64 }
+
+// claim gives a service a directory for itself. It returns who has it already, be that
+// a service that is gone from the configuration and hangs.
+func (m *Manager) claim(s *service, at place) *service {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.places[directory] == nil {
-		m.places[directory] = make(chan struct{}, 1)
+	if other := m.claims[at]; other != nil && other != s {
+		select {
+		case <-other.gone:
+		default:
+			return other
+		}
 	}
-	return m.places[directory]
+	if s.claimed != at {
+		delete(m.claims, s.claimed)
+	}
+	m.claims[at], s.claimed = s, at
+	return nil
+}
+
+// release ends what a service has claimed.
+func (m *Manager) release(s *service) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.claims[s.claimed] == s {
+		delete(m.claims, s.claimed)
+	}
+	if m.ending[s.name] == s.gone {
+		delete(m.ending, s.name)
+	}
 }
 
 func (m *Manager) find(name string) *service {
@@ -136,7 +167,7 @@ func (m *Manager) Status() []Status {
 	all := m.all()
 	out := make([]Status, 0, len(all))
 	for _, s := range all {
-		out = append(out, *s.status.Load())
+		out = append(out, s.stands())
 	}
 	return out
 }

@@ -41,7 +41,7 @@ func (m *Manager) plan(s *service) Plan {
 		p.Error = err
 		return p
 	}
-	files, err := m.compose(c, d, now)
+	files, err := m.compose(c, d, now, nil)
 	if err != nil {
 		p.Error = err
 		return p

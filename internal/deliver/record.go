@@ -3,9 +3,11 @@ package deliver
 import (
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/deliver/failure"
 	"github.com/spinecert/spinecert/internal/deliver/set"
 )
 
@@ -28,8 +30,10 @@ type record struct {
 
 // made is one set and what it was made of.
 type made struct {
-	Digest     string            `json:"digest"` // see desired
-	Rest       string            `json:"rest"`   // of what digest has beside CRLs and passwords
+	Digest     string            `json:"digest"`             // see desired
+	Identity   string            `json:"identity,omitempty"` // digest of the generation; "" where no file needs it
+	Beside     string            `json:"beside"`             // of all but identity and passwords
+	CRLs       string            `json:"crls,omitempty"`     // of the lists alone
 	Generation uint64            `json:"generation"`
 	Leaf       string            `json:"leaf"`            // SHA-256
 	Chain      [][]byte          `json:"chain,omitempty"` // what a probe must see: the leaf first, DER
@@ -41,12 +45,16 @@ type made struct {
 	Formats    map[string]string `json:"formats"` // by name of file
 	Delivered  time.Time         `json:"delivered"`
 	Proved     time.Time         `json:"proved"`
+	Up         bool              `json:"up"` // the service answered before
 }
 
 // held is why a digest is not tried again.
 type held struct {
 	Digest     string    `json:"digest"`
+	Identity   string    `json:"identity,omitempty"` // where that is what failed, with what recipe
+	Recipe     string    `json:"recipe,omitempty"`
 	Generation uint64    `json:"generation"`
+	Set        string    `json:"set,omitempty"` // what was refused, kept to be looked at
 	Step       string    `json:"step"`
 	Reason     string    `json:"reason"`
 	Message    string    `json:"message"`
@@ -66,32 +74,47 @@ func (m *made) version() Version {
 	return v
 }
 
-// chain is what a probe must see. What cannot be parsed was not written by us.
-func (m *made) chain() []*x509.Certificate {
+// chain is what a probe must see.
+func (m *made) chain() ([]*x509.Certificate, error) {
 	var out []*x509.Certificate
 	for _, der := range m.Chain {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil
+			return nil, err
 		}
 		out = append(out, c)
 	}
-	return out
+	return out, nil
 }
 
-// readRecord returns the record of a service. One that is damaged is none: everything
-// is then delivered anew, which harms nothing.
+// whole reports whether everything is there that is relied on.
+func (m *made) whole() bool {
+	if m == nil {
+		return true
+	}
+	_, err := m.chain()
+	return err == nil && m.Digest != "" && m.Set != "" && m.Directory != "" && len(m.Files) > 0
+}
+
+// errDamaged marks a record that says nothing.
+var errDamaged = errors.New("it is no record of a service; its files are delivered anew")
+
+// readRecord returns the record of a service. One that is damaged is errDamaged, and
+// none: everything is then delivered anew. Any other error is to be tried again, as
+// without the record a hold and the way back would be lost.
 func readRecord(from Records, name string) (record, error) {
+	none := record{Schema: recordSchema}
 	data, err := from.ReadService(name)
 	if err != nil || data == nil {
-		return record{Schema: recordSchema}, err
+		return none, err
 	}
 	var r record
-	if err := json.Unmarshal(data, &r); err != nil || r.Schema < 1 {
-		return record{Schema: recordSchema}, fmt.Errorf("read record of service %q: it is no JSON of a record; its files are delivered anew", name)
+	if err := json.Unmarshal(data, &r); err != nil || r.Schema < 1 || !r.Proved.whole() || !r.Attempt.whole() || r.Undo && r.Proved == nil {
+		return none, fmt.Errorf("read record of service %q: %w", name, errDamaged)
 	}
 	if r.Schema > recordSchema {
-		return record{Schema: recordSchema}, fmt.Errorf("read record of service %q: it has schema %d, which is not supported by this version; its files are delivered anew", name, r.Schema)
+		return none, failure.New(failure.StateUnwritable, "start the version that wrote it, or remove the file: the files of the service are then delivered anew",
+			"read record of service %q: it has schema %d, which is not supported by this version", name, r.Schema)
 	}
 	return r, nil
 }

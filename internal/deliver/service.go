@@ -9,6 +9,8 @@ import (
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver/failure"
 	"github.com/spinecert/spinecert/internal/deliver/set"
+	"github.com/spinecert/spinecert/internal/format"
+	"github.com/spinecert/spinecert/pki"
 )
 
 const (
@@ -31,13 +33,17 @@ type service struct {
 	orders   chan asked
 	gone     chan struct{} // closed when nothing is done for it any more
 	cancel   context.CancelFunc
+	before   chan struct{} // nil, or closed when one of its name that is gone does nothing any more
 	position int
+	claimed  place         // the manager's lock guards it
+	identity *pki.Identity // of what was proved last, unless that was before the start
 
 	record  record
 	loaded  bool
-	unsaved bool // record is not on disk
-	tidy    bool // nothing is in the directory that is not needed
-	resumes bool // a delivery began before the start, and goes on
+	unsaved bool   // record is not on disk
+	tidy    bool   // nothing is in the directory that is not needed
+	resumes bool   // a delivery began before the start, and goes on
+	placed  string // the set that `current` points to
 	served  Version
 	looked  time.Time // when it was last seen to serve something
 	lookAt  time.Time // when it is looked at again
@@ -81,7 +87,18 @@ func (s *service) end() {
 }
 
 func (s *service) run(ctx context.Context) {
+	defer s.manager.release(s)
 	defer close(s.gone)
+	if s.before != nil {
+		st := *s.status.Load()
+		st.Waits = "waits for what was done for it before its configuration went away"
+		s.status.Store(&st)
+		select {
+		case <-s.before:
+		case <-ctx.Done():
+			return
+		}
+	}
 	timer := time.NewTimer(time.Duration(s.position) * startApart)
 	defer timer.Stop()
 	for {
@@ -110,6 +127,9 @@ type turn struct {
 	ctx    context.Context
 	c      config.Service
 	d      desired
+	goal   string // the digest of what is delivered: that of d, unless beside
+	beside bool   // the identity stays what was proved: that of the slot is held
+	fresh  bool   // a new set is written, and read as a whole
 	target *set.Target
 	order  *asked // nil: nobody asked
 	now    time.Time
@@ -120,15 +140,9 @@ func (t *turn) forced() bool { return t.order != nil && t.order.Now }
 // turn looks at the service and does what is to be done. It returns after which time
 // it looks again by itself, and the failure that an order is answered with.
 func (s *service) turn(ctx context.Context, order *asked) (time.Duration, error) {
+	renewed := s.renewed.Swap(false) // before the configuration is read
 	t := &turn{ctx: ctx, c: *s.config.Load(), order: order, now: time.Now()}
-	place := s.manager.place(t.c.Directory)
-	select {
-	case place <- struct{}{}:
-		defer func() { <-place }()
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-	if s.renewed.Swap(false) || order != nil {
+	if renewed || order != nil {
 		s.retry, s.lookAt, s.told, s.toldBack = retry{}, time.Time{}, "", ""
 	}
 	err := s.prepare(t)
@@ -152,6 +166,9 @@ var errWaits = errors.New("waits")
 func (s *service) prepare(t *turn) (err error) {
 	if !s.loaded {
 		r, err := readRecord(s.manager.options.Records, s.name)
+		if err != nil && !errors.Is(err, errDamaged) {
+			return failure.New(failure.ReasonOf(err, failure.StateUnwritable), pki.Hint(err), "%w", err)
+		}
 		if err != nil {
 			s.manager.tell(Event{Kind: EventRecord, Service: s.name, Slot: t.c.Slot, Err: err})
 		}
@@ -165,6 +182,7 @@ func (s *service) prepare(t *turn) (err error) {
 	if err := t.d.withPasswords(t.c); err != nil {
 		return err
 	}
+	t.goal = t.d.digest
 	if s.unsaved {
 		if err := s.save(); err != nil {
 			return err
@@ -173,8 +191,16 @@ func (s *service) prepare(t *turn) (err error) {
 	if s.quiet(t) {
 		return nil
 	}
-	t.target, err = set.Open(t.c.Directory, s.manager.options.Disk)
-	return err
+	if t.target, err = set.Open(t.c.Directory, s.manager.options.Disk); err != nil {
+		return err
+	}
+	s.placed, _ = t.target.Current() // what is planted there is told when it is in the way
+	var at place
+	at.device, at.inode = t.target.Is()
+	if other := s.manager.claim(s, at); other != nil {
+		return failure.New(failure.UnsafeDirectory, "give each service a directory of its own", "directory %q is that of service %s, too", t.c.Directory, other.name)
+	}
+	return nil
 }
 
 // quiet reports whether there is nothing to do, as it was before and nothing moved: of a
@@ -209,30 +235,42 @@ func (s *service) unprepared(t *turn, err error) (time.Duration, error) {
 // act does what there is to do.
 func (s *service) act(t *turn) (time.Duration, error) {
 	r := &s.record
-	isHeld := r.Held != nil && r.Held.Digest == t.d.digest
 	if s.resumes {
 		s.resumes = false
 		s.tell(t, Event{Kind: EventResumed, To: r.Attempt.version()})
 	}
+	held := r.holds(t.d) && !t.forced()
 	switch {
-	case r.Undo && (r.Held == nil || isHeld) && r.Proved != nil && !t.forced():
+	case r.Undo && r.Proved != nil && !t.forced() && (held || r.Held == nil && r.Attempt != nil && r.Attempt.Digest == t.d.digest):
 		if wait, later := s.retry.later(t, "undo"); later {
 			return wait, s.lastFailure()
 		}
 		return s.goBack(t, nil)
-	case isHeld && !t.forced():
+	case held && s.besideIt(t):
+	case held:
 		return s.watchHeld(t)
 	case r.Proved != nil && r.Proved.Digest == t.d.digest && r.Attempt == nil:
 		return s.watch(t)
 	}
-	if why, until := s.waits(t); why != "" {
-		s.show(t, Status{State: Delivering, Waits: why})
-		return s.next(t, until), failure.New(failure.Waiting, "spinecert deliver "+s.name+" --now does not wait for a window", "service %s %s", s.name, why)
+	if w := s.waits(t); w.why != "" {
+		s.show(t, Status{State: Delivering, Waits: w.why, Window: w.window})
+		return s.next(t, w.until), failure.New(failure.Waiting, w.hint(s.name), "service %s %s", s.name, w.why)
 	}
-	if wait, later := s.retry.later(t, t.d.digest); later {
+	if wait, later := s.retry.later(t, t.goal); later {
 		return wait, s.lastFailure()
 	}
-	return s.deliver(t, false)
+	return s.deliver(t, t.forced())
+}
+
+// besideIt reports whether trust or CRLs are to be delivered beside an identity that is
+// held: they are another stream, and do not wait for it.
+func (s *service) besideIt(t *turn) bool {
+	p, h := s.record.Proved, s.record.Held
+	if p == nil || h.Identity == "" || t.d.needs&(format.Trust|format.CRLs) == 0 || p.Beside == t.d.beside {
+		return false
+	}
+	t.beside, t.goal = true, digestOf("beside", p.Identity, t.d.beside)
+	return true
 }
 
 // lastFailure is the answer to an order that nothing was done for.

@@ -18,10 +18,13 @@ const (
 
 // show publishes how the service stands. What Status says of versions is filled in here.
 func (s *service) show(t *turn, st Status) {
-	old := s.status.Load()
+	old, since := s.status.Load(), st.Since
 	st.Config, st.Since = t.c, t.now
-	if old.State == st.State && old.Waits == st.Waits && old.Reason == st.Reason && old.Step == st.Step {
-		st.Since = old.Since
+	if old.State == st.State && (st.State == Failed || (old.Waits == "") == (st.Waits == "")) && (t.d.generation == nil || old.Desired.Digest == t.d.digest) {
+		st.Since = old.Since // whatever it fails over, or waits for, by now
+	}
+	if !since.IsZero() {
+		st.Since = since
 	}
 	if g := t.d.generation; g != nil {
 		st.Desired = Version{Digest: t.d.digest, Generation: g.Number, Leaf: pki.Fingerprint(g.Identity.Leaf()), Since: g.Since, Ends: g.NotAfter}
@@ -32,12 +35,33 @@ func (s *service) show(t *turn, st Status) {
 		}
 	}
 	st.Proved = s.record.Proved.version()
-	st.Delivered = st.Proved
-	if s.record.Attempt != nil && !s.record.Undo {
-		st.Delivered = s.record.Attempt.version()
+	for _, m := range []*made{s.record.Proved, s.record.Attempt} {
+		if m != nil && m.Set == s.placed {
+			st.Delivered = m.version()
+		}
 	}
 	st.Served, st.Looked = s.served, s.looked
 	s.status.Store(&st)
+}
+
+// stands is how the service stands. What its goroutine has not come to yet is no longer
+// in sync.
+func (s *service) stands() Status {
+	st := *s.status.Load()
+	if st.State == InSync && !s.synchronous() {
+		st.State = Delivering
+	}
+	return st
+}
+
+// showDelivering says that something is done. What failed before with the same set stays
+// failed until it did not: it would else be mended with every attempt.
+func (s *service) showDelivering(t *turn) {
+	if old := s.status.Load(); old.State == Failed && old.Desired.Digest == t.d.digest {
+		s.show(t, Status{State: Failed, Step: old.Step, Reason: old.Reason, Error: old.Error, Hint: old.Hint})
+		return
+	}
+	s.show(t, Status{State: Delivering})
 }
 
 // The waits between attempts.

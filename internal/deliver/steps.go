@@ -15,6 +15,7 @@ import (
 	"github.com/spinecert/spinecert/internal/deliver/set"
 	"github.com/spinecert/spinecert/internal/deliver/systemd"
 	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/trust"
 )
 
 // validate has the service, or a program, say whether it would take what is in place.
@@ -28,12 +29,7 @@ func (s *service) validate(t *turn) error {
 	if v.Unit == "" {
 		return s.command(ctx, t, v.Exec, "validate", failure.ValidateFailed)
 	}
-	err := s.manager.bus.Job(ctx, v.Unit, "start")
-	var f *failure.Error
-	if errors.As(err, &f) && f.Reason == failure.ReloadFailed { // its job is to say no
-		return failure.New(failure.ValidateFailed, f.Advice, "%w", f.Err)
-	}
-	return err
+	return s.manager.bus.Check(ctx, v.Unit)
 }
 
 // command runs a program of the operator's: outside the daemon's sandbox, where it is in one.
@@ -58,7 +54,7 @@ func (s *service) reload(t *turn, m *made) error {
 	if r.Kind != config.ReloadHAProxy {
 		return s.reloadBy(ctx, t, r.Kind)
 	}
-	if r.Otherwise() != "" && s.uncertain(t) {
+	if r.Otherwise() != "" && s.uncertain(t, m) {
 		return s.reloadBy(ctx, t, r.Otherwise())
 	}
 	files, err := s.forHAProxy(t, m)
@@ -99,9 +95,10 @@ func (s *service) reloadBy(ctx context.Context, t *turn, kind string) error {
 // anything yet, and a look would only take time from it. A command may have waited.
 const afterSignal = 30 * time.Millisecond
 
-// uncertain reports whether it is not known what a service has loaded.
-func (s *service) uncertain(t *turn) bool {
-	return t.order != nil || s.retry.failures > 0 || s.record.Proved == nil
+// uncertain reports whether it is not known what a service has loaded. One that was
+// started after its first set was in place has that.
+func (s *service) uncertain(t *turn, m *made) bool {
+	return t.fresh || t.order != nil || s.retry.failures > 0 || s.record.Proved == nil && m.Up
 }
 
 // stillActive: a unit may end over what it was told to read.
@@ -133,8 +130,11 @@ func (s *service) forHAProxy(t *turn, m *made) ([]haproxy.File, error) {
 	if other == m {
 		other = s.record.Attempt
 	}
-	changed := map[haproxy.Kind]bool{haproxy.Cert: s.uncertain(t)}
+	changed := map[haproxy.Kind]bool{haproxy.Cert: s.uncertain(t, m)}
 	for _, e := range m.Files {
+		if other == nil && !m.Up {
+			break
+		}
 		if other == nil || !slices.ContainsFunc(other.Files, func(o set.Entry) bool { return o.Name == e.Name && o.SHA256 == e.SHA256 }) {
 			changed[haproxyKind(m.Formats[e.Name])] = true
 		}
@@ -178,18 +178,21 @@ func (s *service) answers(t *turn) func() bool {
 	}
 	known := s.record
 	var seen prove.Seen
-	var err error
+	up := true
 	looked := make(chan struct{})
 	go func() {
 		defer close(looked)
 		ctx, cancel := context.WithTimeout(t.ctx, firstLook)
 		defer cancel()
+		var err error
 		seen, err = prove.Look(ctx, t.c.Probes[0], t.d.generation.Identity)
+		// One that is only slow does run.
+		up = failure.ReasonOf(err, "") != failure.Unreachable || ctx.Err() != nil
 	}()
 	return func() bool {
 		<-looked
 		s.saw(seen, known)
-		return failure.ReasonOf(err, "") != failure.Unreachable
+		return up
 	}
 }
 
@@ -201,8 +204,11 @@ func (s *service) prove(t *turn, m *made) error {
 	if len(t.c.ProbeExec.Exec) > 0 {
 		return s.proveByCommand(t)
 	}
-	return s.each(t, func(ctx context.Context, p config.Probe) (prove.Seen, error) {
-		return prove.Prove(ctx, p, s.want(t, m))
+	return s.each(t, m, func(ctx context.Context, p config.Probe, want prove.Want) (prove.Seen, error) {
+		if want.Identity == nil {
+			return proveRefused(ctx, p, want)
+		}
+		return prove.Prove(ctx, p, want)
 	})
 }
 
@@ -212,29 +218,97 @@ func (s *service) proves(t *turn, m *made) bool {
 	return len(t.c.Probes) > 0 && s.lookAtIt(t, m) == nil && s.prove(t, m) == nil
 }
 
-// want is what is to be seen of a set.
-func (s *service) want(t *turn, m *made) prove.Want {
+// want is what is to be seen of a set. What was served before is proved with the
+// identity of before, as far as it is known. One that our own trust does not accept is
+// not shown: a service is right to refuse it, and that must not keep the list which
+// revokes it from being delivered.
+func (s *service) want(t *turn, m *made) (prove.Want, error) {
+	chain, err := m.chain()
+	if err != nil {
+		return prove.Want{}, err
+	}
 	id := t.d.generation.Identity
-	return prove.Want{Chain: m.chain(), Others: slices.Concat(id.Chain(), t.d.trust.Bundle().Certificates()), Identity: id}
+	if s.identity != nil && pki.Fingerprint(s.identity.Leaf()) == m.Leaf {
+		id = s.identity
+	}
+	w := prove.Want{Chain: chain, Others: slices.Concat(id.Chain(), t.d.generation.Identity.Chain(), t.d.trust.Bundle().Certificates()), Identity: id}
+	if !s.manager.accepts(t.d.trust, id) {
+		w.Identity = nil
+	}
+	return w, nil
 }
 
+// verdict is whether a trust state accepts an identity of ours.
+type verdict struct {
+	state    *trust.State
+	id       *pki.Identity
+	accepted bool
+	until    time.Time
+}
+
+// accepts reports whether a trust state accepts an identity of ours. All services of a
+// slot ask the same: the last answer is remembered for a minute.
+func (m *Manager) accepts(state *trust.State, id *pki.Identity) bool {
+	now := time.Now()
+	if v := m.verdict.Load(); v != nil && v.state == state && v.id == id && now.Before(v.until) {
+		return v.accepted
+	}
+	certs := id.Certificates()
+	_, err := state.Verify(certs, trust.Request{Purpose: trust.AnyPurpose, Peers: trust.AnyName(), Revocation: trust.Off, Now: now})
+	v := &verdict{state, id, err == nil && state.Revoked(certs) == nil, now.Add(time.Minute)}
+	m.verdict.Store(v)
+	return v.accepted
+}
+
+// proveRefused is prove.Prove without an identity: a service that asks for one and goes
+// no further without has shown what it serves.
+func proveRefused(ctx context.Context, p config.Probe, want prove.Want) (seen prove.Seen, err error) {
+	ctx, cancel := context.WithTimeout(ctx, p.Within)
+	defer cancel()
+	wait := time.Duration(0)
+	for row := 0; row < p.Stable; {
+		select {
+		case <-ctx.Done():
+			return seen, err
+		case <-time.After(wait):
+		}
+		if seen, err = prove.Look(ctx, p, nil); err == nil || failure.ReasonOf(err, "") == failure.RefusedUs {
+			err = prove.Match(seen, want)
+		}
+		if row, wait = row+1, betweenLooks; err != nil {
+			row, wait = 0, 2*betweenLooks
+		}
+	}
+	return seen, err
+}
+
+// betweenLooks is between handshakes without an identity.
+const betweenLooks = 60 * time.Millisecond
+
 // each looks at every address at once, and returns the first failure in their order.
-func (s *service) each(t *turn, look func(context.Context, config.Probe) (prove.Seen, error)) error {
+func (s *service) each(t *turn, m *made, look func(context.Context, config.Probe, prove.Want) (prove.Seen, error)) error {
+	if len(t.c.Probes) == 0 {
+		return nil
+	}
+	want, err := s.want(t, m)
+	if err != nil {
+		return err
+	}
 	errs, seen := make([]error, len(t.c.Probes)), make([]prove.Seen, len(t.c.Probes))
 	var all sync.WaitGroup
 	for i, p := range t.c.Probes {
-		all.Go(func() { seen[i], errs[i] = look(t.ctx, p) })
+		all.Go(func() { seen[i], errs[i] = look(t.ctx, p, want) })
 	}
 	all.Wait()
 	for i, err := range errs {
 		if err != nil {
-			s.saw(seen[i], s.record)
+			if s.saw(seen[i], s.record); failure.ReasonOf(err, "") == failure.Unreachable {
+				s.served = Version{}
+			}
 			return err
 		}
 	}
-	if len(seen) > 0 {
-		s.saw(seen[0], s.record)
-	}
+	s.saw(seen[0], s.record)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -87,7 +88,7 @@ func TestApply(t *testing.T) {
 	if a.onDisk() == next || a.onDisk() == "" {
 		t.Error("what is gone from the configuration was delivered")
 	}
-	if _, err := r.live().Deliver(t.Context(), "a", Order{}); err != ErrUnknown {
+	if _, err := r.live().Deliver(t.Context(), "a", Order{}); !errors.Is(err, ErrUnknown) {
 		t.Errorf("deliver a: %v", err)
 	}
 	// Back, in another directory: nothing there is anything to go back to.

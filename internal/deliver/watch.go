@@ -2,26 +2,30 @@ package deliver
 
 import (
 	"context"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver/failure"
 	"github.com/spinecert/spinecert/internal/deliver/prove"
+	"github.com/spinecert/spinecert/internal/deliver/set"
 )
 
 // watch looks after a service that is where it should be: its files, and now and then
 // what it serves.
 func (s *service) watch(t *turn) (time.Duration, error) {
-	if t.forced() && s.status.Load().State == Failed {
+	if t.forced() { // whatever it has read, it reads it again
 		return s.deliver(t, true)
 	}
 	if err := s.intact(t); err != nil {
 		if failure.ReasonOf(err, "") != failure.Drift {
 			return s.fail(t, StepDeliver, err)
 		}
-		if why, until := s.waits(t); why != "" {
-			s.show(t, Status{State: Delivering, Waits: why, Reason: failure.Drift, Error: oneLine(err)})
-			return s.next(t, until), err
+		if w := s.waits(t); w.why != "" {
+			s.show(t, Status{State: Delivering, Waits: w.why, Window: w.window, Reason: failure.Drift, Error: oneLine(err)})
+			return s.next(t, w.until), err
 		}
 		if wait, later := s.retry.later(t, t.d.digest); later {
 			return wait, s.lastFailure()
@@ -83,8 +87,7 @@ func (s *service) intact(t *turn) error {
 
 // lookAtIt sees once whether the service serves a set.
 func (s *service) lookAtIt(t *turn, m *made) error {
-	want := s.want(t, m)
-	return s.each(t, func(ctx context.Context, p config.Probe) (prove.Seen, error) {
+	return s.each(t, m, func(ctx context.Context, p config.Probe, want prove.Want) (prove.Seen, error) {
 		ctx, cancel := context.WithTimeout(ctx, firstLook)
 		defer cancel()
 		seen, err := prove.Look(ctx, p, want.Identity)
@@ -102,16 +105,17 @@ func (s *service) astray(t *turn, err error) (time.Duration, error) {
 	first := s.retry.what != lookWord
 	if (reason == failure.WrongCertificate || reason == failure.WrongChain) && (first || t.forced()) {
 		s.tellFailure(t, EventFailed, StepProve, err)
-		if step, again := s.apply(t, s.record.Proved); again == nil {
-			s.told, s.retry, s.lookAt = "", retry{}, t.now.Add(s.lookEvery())
-			s.tell(t, Event{Kind: EventRecovered, To: s.record.Proved.version()})
-			s.inSync(t)
-			return s.poll(), nil
-		} else if t.ctx.Err() != nil {
+		step, again := s.apply(t, s.record.Proved)
+		switch {
+		case t.ctx.Err() != nil:
 			return 0, t.ctx.Err()
-		} else {
+		case again != nil:
 			return s.failOf(t, step, lookWord, again)
 		}
+		s.told, s.retry, s.lookAt = "", retry{}, t.now.Add(s.lookEvery())
+		s.tell(t, Event{Kind: EventRecovered, To: s.record.Proved.version()})
+		s.inSync(t)
+		return s.poll(), nil
 	}
 	return s.failOf(t, StepProve, lookWord, err)
 }
@@ -122,33 +126,60 @@ func (s *service) watchHeld(t *turn) (time.Duration, error) {
 	h := s.record.Held
 	because := failure.New(h.Reason, h.Hint, "%s", h.Message)
 	if a := s.record.Attempt; a != nil { // on_failure: keep
-		if s.proves(t, a) { // somebody mended it
+		if s.alone(a) && s.proves(t, a) { // somebody mended it
 			return s.succeed(t, a, t.now)
 		}
 		s.show(t, Status{State: Failed, Step: h.Step, Reason: h.Reason, Error: h.Message, Hint: h.Hint, KeptBad: true})
 		return s.poll(), because
 	}
+	if wait, later := s.retry.later(t, lookWord); later {
+		return wait, s.lastFailure()
+	}
 	if s.record.Proved != nil {
-		if err := s.intact(t); err != nil {
+		if err := s.intact(t); err != nil && t.target.Intact(s.record.Proved.Set, s.record.Proved.Files) == nil {
+			return s.goBack(t, nil) // only the link was changed
+		} else if err != nil {
 			// What it was made of is gone: only what the slot has now can be written.
 			s.show(t, Status{State: Failed, Step: StepDeliver, Reason: failure.ReasonOf(err, failure.Drift), Error: oneLine(err) + "; what was delivered after it is held: " + h.Message, Hint: "spinecert deliver " + s.name + " --now, once it is mended"})
 			s.tellFailure(t, EventFailed, StepDeliver, err)
 			return s.poll(), err
 		}
-		if !t.now.Before(s.lookAt) || t.order != nil {
-			s.lookAt = t.now.Add(s.lookEvery())
+		if !t.now.Before(s.lookAt) || t.order != nil || s.status.Load().State == Failed {
 			if err := s.lookAtIt(t, s.record.Proved); err != nil && t.ctx.Err() == nil {
 				return s.failOf(t, StepProve, lookWord, err)
 			}
+			s.retry, s.lookAt = retry{}, t.now.Add(s.lookEvery())
 		}
 	}
 	s.showHeld(t)
 	return s.poll(), because
 }
 
+// alone reports whether the leaf tells a set from the one before: trust and CRLs are
+// not seen in a handshake.
+func (s *service) alone(a *made) bool {
+	p := s.record.Proved
+	if len(a.Chain) == 0 || p != nil && p.Leaf == a.Leaf {
+		return false
+	}
+	for _, e := range a.Files {
+		switch a.Formats[e.Name] {
+		case "trust-pem", "trust-pkcs12", "crl-pem", "ldaprc":
+			if p == nil || !slices.ContainsFunc(p.Files, func(o set.Entry) bool { return o.Name == e.Name && o.SHA256 == e.SHA256 }) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func (s *service) showHeld(t *turn) {
 	h := s.record.Held
-	s.show(t, Status{State: Held, Step: h.Step, Reason: h.Reason, Error: h.Message, Hint: h.Hint})
+	hint := h.Hint
+	if h.Set != "" {
+		hint = strings.TrimPrefix(hint+"; what was refused is in "+filepath.Join(t.c.Directory, h.Set), "; ")
+	}
+	s.show(t, Status{State: Held, Since: h.Since, Step: h.Step, Reason: h.Reason, Error: h.Message, Hint: hint})
 }
 
 // synchronous reports whether the service was seen to serve what its slot has now.
@@ -171,17 +202,33 @@ const (
 	listsAtMost = 30 * time.Second
 )
 
-// waits says what a delivery waits for, or "", and when that is over by itself.
-func (s *service) waits(t *turn) (why string, until time.Time) {
+// waiting is what a delivery waits for.
+type waiting struct {
+	why    string    // "" for nothing
+	until  time.Time // when that is over by itself; zero if it is not known
+	window bool      // it is a window, be it that of another service
+	other  string    // the service that it waits for; "" for none
+}
+
+// hint is the next action for whoever does not want to wait.
+func (w waiting) hint(name string) string {
+	if w.other != "" {
+		return "spinecert services " + w.other + " says what is wrong there; without " + w.other + " in after, " + name + " does not wait for it"
+	}
+	return "spinecert deliver " + name + " --now does not wait"
+}
+
+// waits says what a delivery waits for.
+func (s *service) waits(t *turn) waiting {
 	for _, name := range t.c.After {
 		if other := s.manager.find(name); other == nil || !other.synchronous() {
-			return "waits for " + name + afterState(other), time.Time{}
+			return waiting{why: "waits for " + name + afterState(other), other: name, window: other != nil && other.status.Load().Window}
 		}
 	}
 	if t.forced() {
-		return "", time.Time{}
+		return waiting{}
 	}
-	if p := s.record.Proved; p != nil && p.Rest == t.d.rest && t.d.crls != "" && s.record.Attempt == nil {
+	if p := s.record.Proved; p != nil && p.CRLs != t.d.crls && (t.beside || p.Identity == t.d.identity) && s.record.Attempt == nil {
 		if s.lists.digest != t.d.crls {
 			if s.lists.first.IsZero() {
 				s.lists.first = t.now
@@ -189,7 +236,7 @@ func (s *service) waits(t *turn) (why string, until time.Time) {
 			s.lists.digest, s.lists.since = t.d.crls, t.now
 		}
 		if end := earlier(s.lists.since.Add(listsSettle), s.lists.first.Add(listsAtMost)); t.now.Before(end) {
-			return "waits for more CRLs to come", end
+			return waiting{why: "waits for more CRLs to come", until: end}
 		}
 	}
 	return s.waitsForWindow(t)
@@ -216,10 +263,10 @@ func earlier(a, b time.Time) time.Time {
 const beforeEnd = time.Hour
 
 // waitsForWindow: a window counts while there is time to wait for it.
-func (s *service) waitsForWindow(t *turn) (string, time.Time) {
+func (s *service) waitsForWindow(t *turn) waiting {
 	w, p := t.c.Reload.Window, s.record.Proved
 	if w == nil || p == nil || w.Contains(t.now) {
-		return "", time.Time{}
+		return waiting{}
 	}
 	next := w.Next(t.now)
 	limit := s.wantedSince(t).Add(t.c.Reload.WindowWait)
@@ -230,9 +277,9 @@ func (s *service) waitsForWindow(t *turn) (string, time.Time) {
 		next = limit
 	}
 	if !next.After(t.now) {
-		return "", time.Time{}
+		return waiting{}
 	}
-	return "waits for its window, until " + next.Format("2006-01-02 15:04 MST"), next
+	return waiting{why: "waits for its window, until " + next.Format("2006-01-02 15:04 MST"), until: next, window: true}
 }
 
 // wantedSince is since when there is something to deliver.

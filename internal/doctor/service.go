@@ -71,12 +71,7 @@ func serviceStands(_ context.Context, s served, r *report) {
 		}
 		r.ok(c.Name, "service %s has generation %d of slot %s since %s", c.Name, st.Proved.Generation, c.Slot, stamp(st.Proved.Since))
 	case deliver.Delivering:
-		waits := cmp.Or(st.Waits, "is under way")
-		if s.Now.Sub(st.Since) < longDelivery || strings.Contains(st.Waits, "its window") { // which ends by itself
-			r.ok(c.Name, "service %s: the delivery %s", c.Name, waits)
-			return
-		}
-		r.warn(c.Name, cmp.Or(st.Hint, "spinecert services says how all of them stand"), "service %s: the delivery %s, since %s", c.Name, waits, stamp(st.Since))
+		s.delivering(r)
 	default:
 		what := "its delivery failed"
 		if st.State == deliver.Held {
@@ -84,6 +79,38 @@ func serviceStands(_ context.Context, s served, r *report) {
 		}
 		r.fail(c.Name, againHint(st.Hint, c.Name), "service %s: %s at %q since %s (%s): %s", c.Name, what, st.Step, stamp(st.Since), st.Reason, st.Error)
 	}
+}
+
+// delivering: a delivery that is under way, or waits for what comes by itself, is well for an hour. What waits for
+// material that is not there, or for a service that failed, waits for somebody.
+func (s served) delivering(r *report) {
+	name, st := s.service.Name, s.stands
+	switch hint := cmp.Or(st.Hint, "spinecert services says how all of them stand"); {
+	case st.Waits != "" && !strings.HasPrefix(st.Waits, "waits"):
+		r.warn(name, hint, "service %s waits since %s, as %s", name, stamp(st.Since), st.Waits)
+	case s.stuckBefore() != "":
+		before := s.stuckBefore()
+		r.warn(name, "mend "+before+" first: spinecert services "+before, "service %s: the delivery %s, since %s", name, st.Waits, stamp(st.Since))
+	case st.Window || s.Now.Sub(st.Since) < longDelivery: // which ends by itself
+		r.ok(name, "service %s: the delivery %s", name, cmp.Or(st.Waits, "is under way"))
+	default:
+		r.warn(name, hint, "service %s: the delivery %s, since %s", name, cmp.Or(st.Waits, "is under way"), stamp(st.Since))
+	}
+}
+
+// stuckBefore returns the service that the delivery waits for, where that one is held or failed; else "".
+func (s served) stuckBefore() string {
+	if !strings.HasPrefix(s.stands.Waits, "waits for ") {
+		return ""
+	}
+	for _, name := range s.service.After { // in the order in which they are waited for
+		for _, other := range s.Services {
+			if other.Config.Name == name && (other.State == deliver.Held || other.State == deliver.Failed) {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // againHint adds the command that tries a delivery again.

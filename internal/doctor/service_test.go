@@ -251,11 +251,42 @@ func TestServiceStands(t *testing.T) {
 		{"the command once", stands(deliver.Status{State: deliver.Failed, Step: deliver.StepProve, Hint: "spinecert deliver nginx --now, later"}, 0), `fail SERVICE .* // spinecert deliver nginx --now, later$`},
 		{"waits", stands(deliver.Status{State: deliver.Delivering, Waits: "waits for apache"}, time.Minute), `ok SERVICE service nginx: the delivery waits for apache`},
 		{"waits for long", stands(deliver.Status{State: deliver.Delivering, Waits: "waits for apache"}, 2*time.Hour), `warn SERVICE service nginx: the delivery waits for apache, since 20.* // spinecert services says`},
-		{"waits for its window", stands(deliver.Status{State: deliver.Delivering, Waits: "waits for its window, until 2026-11-23 22:00 UTC"}, 20*time.Hour), `ok SERVICE service nginx: the delivery waits for its window`},
+		{"waits for its window", stands(deliver.Status{State: deliver.Delivering, Window: true, Waits: "waits for its window, until 2026-11-23 22:00 UTC"}, 20*time.Hour), `ok SERVICE service nginx: the delivery waits for its window`},
+		{"waits for CRLs", stands(deliver.Status{State: deliver.Delivering, Waits: "environment test has no CRL yet", Hint: "they are fetched"}, time.Minute), `warn SERVICE service nginx waits since 20.*Z, as environment test has no CRL yet // they are fetched$`},
 		{"goes on", stands(deliver.Status{State: deliver.Delivering}, time.Minute), `ok SERVICE service nginx: the delivery is under way`},
 		{"goes on for long", stands(deliver.Status{State: deliver.Delivering}, 2*time.Hour), `warn SERVICE service nginx: the delivery is under way, since`},
 		{"nothing proves", func(b *bay) { b.c.ProbeExec.Exec = nil }, `warn SERVICE service nginx has probe: none: nothing proves that it serves what is delivered // name an address`},
 	})
+}
+
+// TestServiceAfter: who waits for a service that failed waits for somebody.
+func TestServiceAfter(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, tc := range []struct {
+		name, waits string
+		apache      deliver.State
+		age         time.Duration
+		want        string
+	}{
+		{"held", "waits for apache, which is held", deliver.Held, time.Minute, `warn SERVICE service nginx: the delivery waits for apache, which is held, since 20.*Z // mend apache first: spinecert services apache$`},
+		{"failed", "waits for apache, which is failed", deliver.Failed, time.Minute, `warn SERVICE service nginx: the delivery waits for apache, which is failed, since 20.* // mend apache first`},
+		{"delivering", "waits for apache, which is delivering", deliver.Delivering, time.Minute, `ok SERVICE service nginx: the delivery waits for apache, which is delivering // $`},
+		{"delivering for long", "waits for apache, which is delivering", deliver.Delivering, 2 * longDelivery, `warn SERVICE service nginx: the delivery waits for apache, which is delivering, since`},
+		{"it waits no longer", "", deliver.Held, time.Minute, `ok SERVICE service nginx: the delivery is under way // $`},
+	} {
+		others := []deliver.Status{{Config: config.Service{Name: "other"}, State: deliver.Held}, {Config: config.Service{Name: "apache"}, State: tc.apache}}
+		s := served{Inside: Inside{Now: now, Services: others}, service: config.Service{Name: "nginx", After: []string{"db", "apache"}},
+			stands: deliver.Status{State: deliver.Delivering, Waits: tc.waits, Since: now.Add(-tc.age)}}
+		r := &report{code: Service}
+		serviceStands(t.Context(), s, r)
+		for i := range r.lines {
+			r.lines[i].Message += " // " + r.lines[i].Hint
+		}
+		if len(r.lines) != 1 || len(matching(r.lines, tc.want)) != 1 {
+			t.Errorf("%s: want %q:\n%s", tc.name, tc.want, text(r.lines))
+		}
+	}
 }
 
 // TestServiceManyLines: each service has its own lines, and that the time was over is said once.

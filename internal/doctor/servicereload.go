@@ -310,5 +310,5 @@ func hookUnit(_ context.Context, in Inside, r *report) {
 			return
 		}
 	}
-	r.fail(hookName, "install it, which the packages do, into /etc/systemd/system, and: systemctl daemon-reload", "there is no unit %s, in which the %s of services would run", hookName, plural(n, "command"))
+	r.fail(hookName, "from the source: install -m 0644 systemd/spinecert-hook@.service /etc/systemd/system/ && systemctl daemon-reload", "there is no unit %s, in which the %s of services would run", hookName, plural(n, "command"))
 }

@@ -24,18 +24,25 @@ const (
 
 // Run runs a program without a shell and with a clean environment (and env), until it
 // ends or ctx does. The error is a *failure.Error: timeout when ctx reached its deadline, interrupted when it was
-// cancelled, not_permitted when the program may not be executed, and otherwise when it is missing or
-// ended with anything but 0; it says how, with the last lines of what was printed.
+// cancelled, not_permitted when the program may not be executed, command_unusable when it is missing or cannot be started for
+// another cause, and otherwise when it ended with anything but 0; it says how, with the last lines of what was
+// printed, and never with an argument, which may hold a secret.
 func Run(ctx context.Context, argv, env []string, otherwise string) error {
-	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
-		return failure.New(otherwise, "write the program with its absolute path: it is not looked up in PATH", "run %q: the path is not absolute", first(argv))
+	return RunFile(ctx, first(argv), argv, env, otherwise)
+}
+
+// RunFile is Run for a program whose file is known already, such as by its path
+// without links: that file is run, and argv[0] is only the name that it is told, and that errors have.
+func RunFile(ctx context.Context, file string, argv, env []string, otherwise string) error {
+	if len(argv) == 0 || !filepath.IsAbs(argv[0]) || !filepath.IsAbs(file) {
+		return failure.New(failure.CommandUnusable, "write the program with its absolute path: it is not looked up in PATH", "run %q: the path is not absolute", first(argv))
 	}
 	if ctx.Err() != nil {
 		return ended(ctx, argv, "not started", "")
 	}
-	out, err := start(ctx, argv, env)
+	out, err := start(ctx, file, argv, env)
 	if err != nil {
-		return notStarted(argv, err, otherwise)
+		return notStarted(argv, err)
 	}
 	inTime := out.wait(ctx)
 	text := out.finish()
@@ -45,7 +52,7 @@ func Run(ctx context.Context, argv, env []string, otherwise string) error {
 	case !inTime:
 		return ended(ctx, argv, "stopped", text)
 	case out.err != nil:
-		return failure.New(otherwise, byHand(argv, env), "run %q: %w%s", argv[0], out.err, text)
+		return failure.New(otherwise, "run it by hand as the daemon's user", "run %q: %w%s", argv[0], out.err, text)
 	}
 	return nil
 }
@@ -61,7 +68,7 @@ type running struct {
 	lost    bool // it did not even end by SIGKILL
 }
 
-func start(ctx context.Context, argv, env []string) (*running, error) {
+func start(ctx context.Context, file string, argv, env []string) (*running, error) {
 	// os/exec's own pipe is closed WaitDelay after ctx or the exit, whichever comes first, and its Cancel reaches the program
 	// and not the group: so the pipe, the signals and the waiting are done here.
 	output, input, err := os.Pipe()
@@ -70,7 +77,8 @@ func start(ctx context.Context, argv, env []string) (*running, error) {
 	}
 	defer func() { _ = input.Close() }()
 	r := &running{output: output, drained: make(chan struct{}), exited: make(chan struct{})}
-	r.cmd = exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
+	r.cmd = exec.CommandContext(context.WithoutCancel(ctx), file, argv[1:]...)
+	r.cmd.Args[0] = argv[0]
 	r.cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C"}, env...)
 	r.cmd.Dir = "/"
 	r.cmd.Stdout, r.cmd.Stderr = input, input
@@ -139,23 +147,23 @@ func (r *running) finish() string {
 	return r.keeper.quote()
 }
 
-func notStarted(argv []string, err error, otherwise string) error {
+func notStarted(argv []string, err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {
 		err = path.Err
 	}
 	if info, statErr := os.Stat(argv[0]); statErr == nil && info.IsDir() {
-		return failure.New(otherwise, "name a program", "run %q: it is a directory", argv[0])
+		return failure.New(failure.CommandUnusable, "name a program", "run %q: it is a directory", argv[0])
 	}
 	switch {
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return failure.New(failure.NotPermitted, fmt.Sprintf("look at its mode and at those of the directories above, as the user that runs it: namei -l %s", quoteShell(argv[0])), "run %q: %w", argv[0], err)
 	case errors.Is(err, unix.ENOENT):
-		return failure.New(otherwise, "check the path, and for a script also the interpreter in its first line", "run %q: %w", argv[0], err)
+		return failure.New(failure.CommandUnusable, "check the path, and for a script also the interpreter in its first line", "run %q: %w", argv[0], err)
 	case errors.Is(err, unix.ENOEXEC):
-		return failure.New(otherwise, "a script needs its interpreter in its first line, such as #!/bin/sh", "run %q: %w", argv[0], err)
+		return failure.New(failure.CommandUnusable, "a script needs its interpreter in its first line, such as #!/bin/sh", "run %q: %w", argv[0], err)
 	}
-	return failure.New(otherwise, "", "run %q: %w", argv[0], err)
+	return failure.New(failure.CommandUnusable, "", "run %q: %w", argv[0], err)
 }
 
 func ended(ctx context.Context, argv []string, how, text string) error {
@@ -163,17 +171,6 @@ func ended(ctx context.Context, argv []string, how, text string) error {
 		return failure.New(failure.Timeout, "find out what it waits for, or give it a longer timeout", "run %q: no end within its time, %s%s", argv[0], how, text)
 	}
 	return failure.New(failure.Interrupted, "", "run %q: interrupted, %s%s", argv[0], how, text)
-}
-
-func byHand(argv, env []string) string {
-	words := make([]string, 0, len(env)+len(argv)+4)
-	words = append(words, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C")
-	for _, list := range [][]string{env, argv} {
-		for _, word := range list {
-			words = append(words, quoteShell(word))
-		}
-	}
-	return "run it by hand, as the same user: " + strings.Join(words, " ")
 }
 
 // quoteShell returns a word as a POSIX shell reads it.

@@ -135,7 +135,7 @@ func TestFailures(t *testing.T) {
 		words  []string
 		not    string // must not be in the error
 	}{
-		{"exit status", sh("echo out; echo 'broken include' >&2; exit 3"), failure.ReloadFailed, []string{`run "/bin/sh": exit status 3: out; broken include`, "by hand"}, ""},
+		{"exit status", sh("echo out; echo 'broken include' >&2; exit 3"), failure.ReloadFailed, []string{`run "/bin/sh": exit status 3: out; broken include`, "by hand as the daemon's user"}, ""},
 		{"no output", sh("exit 1"), failure.ReloadFailed, []string{"exit status 1 |"}, ""},
 		{"signal", sh("kill -9 $$"), failure.ReloadFailed, []string{"signal: killed"}, ""},
 		{"two lines, no more", sh("echo first; echo second; echo third; exit 1"), failure.ReloadFailed, []string{"second; third"}, "first"},
@@ -145,14 +145,14 @@ func TestFailures(t *testing.T) {
 		{"the middle of a key", sh("echo " + base64 + "; echo AbCd==; exit 1"), failure.ReloadFailed, []string{"a line that may be of a key"}, "AbCd"},
 		{"hex", sh("echo key=" + strings.Repeat("0123456789abcdef", 4) + "; exit 1"), failure.ReloadFailed, []string{"a line that may be of a key"}, "exit status 1: key="},
 		{"a path is no key", sh("echo /etc/nginx/some/very/long/path/to/a/directory/of/files missing; exit 1"), failure.ReloadFailed, []string{"files missing"}, "may be"},
-		{"missing", []string{dir + "/missing"}, failure.ReloadFailed, []string{"no such file", "check the path"}, ""},
-		{"missing interpreter", []string{file("script", "#!/no/such/thing\n", 0o755)}, failure.ReloadFailed, []string{"no such file", "interpreter"}, ""},
-		{"no interpreter line", []string{file("bare", "echo\n", 0o755)}, failure.ReloadFailed, []string{"exec format", "#!/bin/sh"}, ""},
+		{"missing", []string{dir + "/missing"}, failure.CommandUnusable, []string{"no such file", "check the path"}, ""},
+		{"missing interpreter", []string{file("script", "#!/no/such/thing\n", 0o755)}, failure.CommandUnusable, []string{"no such file", "interpreter"}, ""},
+		{"no interpreter line", []string{file("bare", "echo\n", 0o755)}, failure.CommandUnusable, []string{"exec format", "#!/bin/sh"}, ""},
 		{"not executable", []string{file("plain", "x", 0o644)}, failure.NotPermitted, []string{"permission denied", "namei"}, ""},
-		{"a directory", []string{dir}, failure.ReloadFailed, []string{"directory"}, ""},
-		{"relative", []string{"sh", "-c", "true"}, failure.ReloadFailed, []string{"not absolute"}, ""},
-		{"nothing", nil, failure.ReloadFailed, []string{"not absolute"}, ""},
-		{"NUL in an argument", []string{"/bin/echo", "a\x00b"}, failure.ReloadFailed, []string{`run "/bin/echo"`}, "\x00"},
+		{"a directory", []string{dir}, failure.CommandUnusable, []string{"directory"}, ""},
+		{"relative", []string{"sh", "-c", "true"}, failure.CommandUnusable, []string{"not absolute"}, ""},
+		{"nothing", nil, failure.CommandUnusable, []string{"not absolute"}, ""},
+		{"NUL in an argument", []string{"/bin/echo", "a\x00b"}, failure.CommandUnusable, []string{`run "/bin/echo"`}, "\x00"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := run(t, patience, c.argv)
@@ -169,7 +169,31 @@ func TestFailures(t *testing.T) {
 	if err := run(t, patience, []string{link}); err != nil {
 		t.Errorf("a symbolic link: %v", err)
 	}
-	is(t, run(t, patience, sh("exit 1", "it's $HOME"), "A=b c"), failure.ReloadFailed, `'A=b c' /bin/sh -c 'exit 1' sh 'it'\''s $HOME'`)
+}
+
+// TestArgumentsAreNotTold: they may hold a secret, and what is told is for every reader of status.
+func TestArgumentsAreNotTold(t *testing.T) {
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const secret = "--password=hunter2"
+	for _, argv := range [][]string{
+		sh("exit 1", secret), sh("kill -9 $$", secret), sh("sleep 1000", secret), {"/no/such/program", secret}, {plain, secret}, {"relative", secret}, {t.TempDir(), secret}, {"/bin/echo", secret + "\x00"},
+	} {
+		err := run(t, time.Second, argv, "SPINECERT_SERVICE="+secret)
+		f, ok := errors.AsType[*failure.Error](err)
+		if !ok || strings.Contains(f.Error()+f.Hint(), "hunter2") {
+			t.Errorf("%s: %v | %+v", argv[0], err, f)
+		}
+	}
+}
+
+// TestRunFile: the file is run, and told the name.
+func TestRunFile(t *testing.T) {
+	err := RunFile(t.Context(), "/bin/sh", []string{"/no/such/name", "-c", `echo "I am $0"; tr '\0' ' ' </proc/$$/cmdline; exit 1`}, nil, failure.ReloadFailed)
+	is(t, err, failure.ReloadFailed, `run "/no/such/name": exit status 1`, "I am /no/such/name; /no/such/name -c")
+	is(t, RunFile(t.Context(), "bin/sh", []string{"/bin/sh"}, nil, failure.ReloadFailed), failure.CommandUnusable)
 }
 
 // TestEndlessOutput: a gigabyte is read and dropped, and the last words are kept.

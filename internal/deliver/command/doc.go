@@ -16,7 +16,13 @@
 // The last 4 KiB, of which an error quotes the last two lines, printable and clipped; lines that look like key material
 // are left out. What is printed beyond that is read and dropped, so a program that prints without end neither fills memory nor blocks.
 //
+// # Whom a PID file means
+//
+// The process with that number, unless it started more than a minute after the file was written: the service wrote it, or whoever
+// started the service, when the process was there. So a file that outlived its service is no reason to signal a stranger. Where the
+// start is hidden from the daemon (ProtectProc=invisible), only a file that is older than the boot is found out.
+//
 // # Errors and concurrency
 //
-// Every error is a *failure.Error. Both functions may be called from several goroutines at once.
+// Every error is a *failure.Error. It names the program and no argument. The functions may be called from several goroutines at once.
 package command

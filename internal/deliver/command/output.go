@@ -2,6 +2,7 @@ package command
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -37,8 +38,8 @@ func (k *keeper) add(data []byte) {
 	k.tail = append(k.tail, data...)
 }
 
-// quote returns ": " and the last two lines with anything in them, or "". Two, as many programs
-// end with a line that only says that they failed: nginx's "configuration file ... test failed".
+// quote returns ": " and two telling lines, or "". Two, as many programs end with a line
+// that only says that they failed: nginx's "configuration file ... test failed".
 func (k *keeper) quote() string {
 	text := string(k.tail)
 	if strings.Contains(text, "PRIVATE KEY") {
@@ -60,7 +61,25 @@ func (k *keeper) quote() string {
 	if len(lines) == 0 {
 		return ""
 	}
-	return ": " + clip(strings.Join(lines[max(0, len(lines)-2):], "; "))
+	return ": " + clip(strings.Join(telling(lines), "; "))
+}
+
+// troubleWords are in the line that says what is wrong: HAProxy prints it before two
+// that only say that something is.
+var troubleWords = []string{"[emerg]", "[alert]", "error", "fatal", "invalid", "unknown", "failed"}
+
+// telling returns the first line that speaks of trouble, and the last one; without such a
+// line the last two.
+func telling(lines []string) []string {
+	last := len(lines) - 1
+	first := slices.IndexFunc(lines, func(line string) bool {
+		line = strings.ToLower(line)
+		return slices.ContainsFunc(troubleWords, func(word string) bool { return strings.Contains(line, word) })
+	})
+	if first < 0 || first >= last {
+		return lines[max(0, last-1):]
+	}
+	return []string{lines[first], lines[last]}
 }
 
 // printable returns a line without what moves a terminal's cursor or hides text.

@@ -2,6 +2,7 @@ package command
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -192,7 +193,19 @@ func TestSignalNotPermitted(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can start processes of other users")
 	}
-	p := start1(t, 0)
+	path, self := forOthers(t, start1(t, 0).pid)
+	cmd := exec.Command(self, "-test.run=^TestSignalNotPermitted$", "-test.v")
+	cmd.Dir = "/"
+	cmd.Env = []string{"SIGNAL_TEST_PID_FILE=" + path}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// forOthers makes a PID file and a copy of this test that other users get to.
+func forOthers(t *testing.T, pid int) (path, self string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "signal")
 	if err != nil {
 		t.Fatal(err)
@@ -201,8 +214,8 @@ func TestSignalNotPermitted(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	path, self := filepath.Join(dir, "x.pid"), filepath.Join(dir, "test")
-	if err := os.WriteFile(path, []byte(strconv.Itoa(p.pid)), 0o644); err != nil {
+	path, self = filepath.Join(dir, "x.pid"), filepath.Join(dir, "test")
+	if err := os.WriteFile(path, []byte(strconv.Itoa(pid)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile("/proc/self/exe")
@@ -212,10 +225,33 @@ func TestSignalNotPermitted(t *testing.T) {
 	if err := os.WriteFile(self, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "-test.run=^TestSignalNotPermitted$", "-test.v")
+	return path, self
+}
+
+// TestHiddenProcess: below ProtectProc=invisible nobody can say whose process it is, and the error says what helps.
+func TestHiddenProcess(t *testing.T) {
+	if path := os.Getenv("HIDDEN_TEST_PID_FILE"); path != "" {
+		is(t, Signal(path, "HUP"), failure.NotPermitted, "is hidden", "ProtectProc=default")
+		if err := unix.Unlink(path); !errors.Is(err, unix.EACCES) {
+			t.Errorf("the test does not run as another user: %v", err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start processes of other users")
+	}
+	const service, daemon = 12345, "12346"
+	hide := []string{"unshare", "--mount", "sh", "-c", `mount -t proc -o hidepid=2 proc /proc && exec "$@"`, "sh"}
+	if out, err := exec.Command(hide[0], append(hide[1:], "setpriv", "--reuid="+daemon, "true")...).CombinedOutput(); err != nil {
+		t.Skipf("processes cannot be hidden here: %v: %s", err, out)
+	}
+	path, self := forOthers(t, start1(t, service).pid)
+	if err := os.Chown(path, service, service); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(hide[0], append(hide[1:], "setpriv", "--reuid="+daemon, "--regid="+daemon, "--clear-groups", self, "-test.run=^TestHiddenProcess$", "-test.v")...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"SIGNAL_TEST_PID_FILE=" + path}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+	cmd.Env = []string{"HIDDEN_TEST_PID_FILE=" + path, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -26,7 +26,9 @@ const (
 	UnitInactive   = "unit_inactive" // the unit does not run, before or after
 	NotPermitted   = "not_permitted" // polkit, a socket or the kernel says no
 	BusAway        = "bus_away"      // no D-Bus, or no systemd on it
-	SocketAway     = "socket_away"   // the runtime socket does not answer
+	// CommandUnusable: what the operator wrote could not be run at all, and so said nothing of the set.
+	CommandUnusable = "command_unusable"
+	SocketAway      = "socket_away" // the runtime socket does not answer
 
 	// Of the proof.
 	Unreachable      = "unreachable"       // nobody listens, or nobody answers

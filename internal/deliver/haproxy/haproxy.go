@@ -199,10 +199,10 @@ func (s *session) refused(verb string, e entry, path, answer string) error {
 	return failure.New(failure.ReloadFailed, "HAProxy keeps what it had", "%s %s %q: HAProxy says: %s", verb, e.kind, path, said)
 }
 
-// tooLarge returns the error of a file that HAProxy's buffer does not take. The buffer is 0 when it is not known that this is the cause.
 // ErrTooLarge is that of a file that does not pass through HAProxy's socket, wrapped. Nothing is changed, and a reload takes it from disk.
 var ErrTooLarge = errors.New("too large for the socket of HAProxy")
 
+// tooLarge returns the error of a file that HAProxy's buffer does not take. The buffer is 0 when it is not known that this is the cause.
 func tooLarge(file File, buffer int) error {
 	cause := "HAProxy hung up without an answer, perhaps as"
 	if buffer > 0 {

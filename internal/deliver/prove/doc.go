@@ -24,6 +24,19 @@
 // answers the first request with status 400 in place of ending the handshake: prove
 // sends no request, and does not see it.
 //
+// # Names with several addresses
+//
+// A name is looked up once in a proof. Each of its addresses, up to eight, must show the
+// same in every handshake of the row: behind another one may be an old process. One that
+// takes no connection is left out, as long as another does.
+//
+// # Several certificates
+//
+// A service may have a certificate of each kind of key. In TLS 1.2 only the cipher suites
+// of the kind that is wanted are offered at first, and all where that leads nowhere. In
+// TLS 1.3 suites say nothing of keys, and crypto/tls lets nobody choose the signature
+// algorithms of a client: a service of 1.3 alone shows the certificate that it prefers.
+//
 // # Concurrency
 //
 // All functions may be called by many goroutines.

@@ -35,6 +35,12 @@ const (
 // of one of them meanwhile.
 var hosts atomic.Int64
 
+// ownIP returns a loopback address that nobody else has.
+func ownIP() string {
+	n := hosts.Add(1)
+	return fmt.Sprintf("127.%d.%d.%d", 64+os.Getpid()%128, 100+n/250, 1+n%250)
+}
+
 // host is a host with a service, whose files the tests write and replace.
 type host struct {
 	t         testing.TB
@@ -55,8 +61,7 @@ func newHost(t testing.TB) *host {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	n := hosts.Add(1)
-	h := &host{t: t, dir: dir, ip: fmt.Sprintf("127.%d.%d.%d", 64+os.Getpid()%128, 100+n/250, 1+n%250)}
+	h := &host{t: t, dir: dir, ip: ownIP()}
 	rsa := testpki.KeyType("rsa-2048")
 	h.root = testpki.NewRoot(t, rsa, testpki.Name("Test Root Authority"))
 	h.sub = h.root.SubCA(t, rsa, testpki.Name("Test Authentication"))

@@ -25,6 +25,12 @@ func serve(t testing.TB, each func(n int, c net.Conn)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serveOn(t, l, each)
+	return l.Addr().String()
+}
+
+// serveOn is serve with a listener.
+func serveOn(t testing.TB, l net.Listener, each func(n int, c net.Conn)) {
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for n := 0; ; n++ {
@@ -40,7 +46,6 @@ func serve(t testing.TB, each func(n int, c net.Conn)) string {
 			}()
 		}
 	}()
-	return l.Addr().String()
 }
 
 // hang waits until the other side goes.

@@ -30,39 +30,50 @@ const (
 
 // Seen is what a service served.
 type Seen struct {
-	Address    string
+	Address    string              // that was asked; of a name, one of its addresses
 	ServerName string              // that was asked for; "" for none
 	Chain      []*x509.Certificate // as it was sent; the first is the leaf. Nil if it was not seen, or not proved to be the service's
 	At         time.Time
+	also       []Seen // at the other addresses of a name, which [Match] judges as well
 }
 
-// Look makes one full handshake. The error is a *failure.Error: unreachable,
-// handshake_failed, refused_us, the last with what was seen, or interrupted where ctx
-// is cancelled. It takes 5 seconds at most. A nil id shows no certificate.
+// Look makes one full handshake, or, where the address is a name, one with each of its
+// addresses that takes a connection; what it returns is for [Match]. The error is a
+// *failure.Error: unreachable, handshake_failed, refused_us, the last with what was
+// seen, or interrupted where ctx is cancelled. It takes 5 seconds at most, and 5 more to
+// look up a name. A nil id shows no certificate; of a service that has certificates with
+// several kinds of key, that with the kind of id is seen.
 func Look(ctx context.Context, p config.Probe, id *pki.Identity) (Seen, error) {
-	l := looker{probe: p, identity: id, version: tls.VersionTLS12}
-	return l.look(ctx, true)
+	var leaf *x509.Certificate
+	if id != nil {
+		leaf = id.Leaf()
+	}
+	t := newTarget(p, id, leaf)
+	return t.look(ctx, true)
 }
 
-// A looker looks at one service.
+// A looker looks at one address of a service.
 type looker struct {
-	probe    config.Probe
-	identity *pki.Identity
-	version  uint16 // tried first: what the service took last
+	probe     config.Probe
+	identity  *pki.Identity
+	version   uint16        // tried first: what the service took last
+	suites    []uint16      // of TLS 1.2, tried first; nil for all
+	dialLimit time.Duration // to connect
+	absent    bool          // at the last look nobody took the connection
 }
 
 // look makes one full handshake; late says whether a refusal after it is waited for.
 func (l *looker) look(parent context.Context, late bool) (Seen, error) {
 	ctx, cancel := context.WithTimeout(parent, lookLimit)
 	defer cancel()
-	m, err := l.meet(ctx, l.version, late)
+	m, err := l.meetIn(ctx, l.version, late)
 	if m.versionRefused(err) {
 		other := uint16(tls.VersionTLS12)
 		if l.version == tls.VersionTLS12 {
 			other = tls.VersionTLS13
 		}
 		first := err
-		m, err = l.meet(ctx, other, late)
+		m, err = l.meetIn(ctx, other, late)
 		switch refused := m.versionRefused(err); {
 		case refused && hungUp(first) && hungUp(err): // said once
 		case refused:
@@ -71,7 +82,8 @@ func (l *looker) look(parent context.Context, late bool) (Seen, error) {
 			l.version = other
 		}
 	}
-	seen := Seen{Address: l.probe.Address, ServerName: serverName(l.probe), At: time.Now()}
+	l.absent = errors.As(err, new(*dialError))
+	seen := l.seen()
 	if err == nil || m.asked {
 		seen.Chain = m.chain
 	}
@@ -81,10 +93,29 @@ func (l *looker) look(parent context.Context, late bool) (Seen, error) {
 	return seen, l.explain(parent, m, err)
 }
 
+// seen is what was seen now, without a certificate.
+func (l *looker) seen() Seen {
+	return Seen{Address: l.probe.Address, ServerName: serverName(l.probe), At: time.Now()}
+}
+
+// meetIn is meet, where TLS 1.2 first has the suites of the wanted kind of key. A service
+// that has no such certificate shows the one it has.
+func (l *looker) meetIn(ctx context.Context, version uint16, late bool) (*meeting, error) {
+	if version != tls.VersionTLS12 || l.suites == nil {
+		return l.meet(ctx, &meeting{version: version}, late)
+	}
+	m, err := l.meet(ctx, &meeting{version: version, suites: l.suites}, late)
+	if m.versionRefused(err) && !isAlert(err, alertProtocolVersion) {
+		m, err = l.meet(ctx, &meeting{version: version}, late)
+	}
+	return m, err
+}
+
 // A meeting is one connection, and what came of it.
 type meeting struct {
 	conn     *counted
 	version  uint16
+	suites   []uint16 // nil for all
 	chain    []*x509.Certificate
 	asked    bool  // for our certificate; by then it has proved its own key
 	unsuited error // it takes no certificates of our kind of key
@@ -92,10 +123,12 @@ type meeting struct {
 	finished bool  // the handshake was over for us
 }
 
-// meet dials, speaks until TLS may begin, and makes the handshake in one version.
-func (l *looker) meet(ctx context.Context, version uint16, late bool) (*meeting, error) {
-	m := &meeting{version: version}
-	raw, err := dial(ctx, l.probe.Address)
+// meet dials, speaks until TLS may begin, and makes the handshake in one version. What
+// comes of it is written to m, which it returns.
+func (l *looker) meet(ctx context.Context, m *meeting, late bool) (*meeting, error) {
+	dialing, cancel := context.WithTimeout(ctx, l.dialLimit)
+	defer cancel()
+	raw, err := dial(dialing, l.probe.Address)
 	if err != nil {
 		return m, err
 	}
@@ -129,6 +162,7 @@ func (m *meeting) config(serverName string, id *pki.Identity, protocol string) *
 		InsecureSkipVerify: true,
 		MinVersion:         m.version,
 		MaxVersion:         m.version,
+		CipherSuites:       m.suites,
 		ServerName:         serverName,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			m.chain = cs.PeerCertificates
@@ -195,6 +229,13 @@ func (m *meeting) refusal(ctx context.Context, conn *tls.Conn, protocol string, 
 	return nil
 }
 
+// RFC 8446, Section 6.
+const (
+	alertHandshakeFailure     tls.AlertError = 40
+	alertProtocolVersion      tls.AlertError = 70
+	alertInsufficientSecurity tls.AlertError = 71
+)
+
 // versionRefused reports whether the server may take us in another version of TLS: before
 // it showed a certificate it sent an alert of the kinds that say so, or just hung up.
 // Servers of TLS 1.3 alone send protocol_version, or handshake_failure as no suite of 1.2
@@ -206,7 +247,7 @@ func (m *meeting) versionRefused(err error) bool {
 	if hungUp(err) {
 		return true
 	}
-	for _, code := range []tls.AlertError{40, 70, 71} {
+	for _, code := range []tls.AlertError{alertHandshakeFailure, alertProtocolVersion, alertInsufficientSecurity} {
 		if isAlert(err, code) {
 			return true
 		}

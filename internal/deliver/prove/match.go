@@ -23,9 +23,28 @@ type Want struct {
 }
 
 // Match returns nil if what was seen is what is wanted: want.Chain in its order, then
-// nothing but want.Others. Else the error is a *failure.Error: wrong_certificate or
-// wrong_chain.
+// nothing but want.Others, at every address. Else the error is a *failure.Error:
+// wrong_certificate or wrong_chain.
 func Match(seen Seen, want Want) error {
+	_, err := judge(seen, want)
+	return err
+}
+
+// judge is Match, and returns with its error what was seen at the address that it is of.
+func judge(seen Seen, want Want) (Seen, error) {
+	if err := match(seen, want); err != nil {
+		return seen, err
+	}
+	for _, other := range seen.also {
+		if err := match(other, want); err != nil {
+			return other, err
+		}
+	}
+	return seen, nil
+}
+
+// match judges one address.
+func match(seen Seen, want Want) error {
 	if len(want.Chain) == 0 {
 		return nil
 	}

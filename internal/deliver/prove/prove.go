@@ -2,7 +2,7 @@ package prove
 
 import (
 	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"time"
 
@@ -11,19 +11,40 @@ import (
 )
 
 const (
-	// between handshakes that match: an old worker gets a chance to answer.
-	betweenMatches = 15 * time.Millisecond
+	// A row of handshakes that match takes so long at least: nginx's old workers go on
+	// answering beside the new ones for some 100 ms, and less often than every second time.
+	rowSpan = 120 * time.Millisecond
 	// after one that does not, doubled each time.
 	firstBackoff, lastBackoff = 10 * time.Millisecond, 250 * time.Millisecond
 )
 
-// Prove looks until p.Stable handshakes in a row match, within p.Within. The error is
+// Prove looks until p.Stable handshakes in a row match, within p.Within; where the
+// address is a name, each with every address of it that takes a connection. The error is
 // that of the last one that did not, with what was seen then. When ctx is cancelled it
 // returns at once.
 func Prove(ctx context.Context, p config.Probe, want Want) (Seen, error) {
 	within, cancel := context.WithTimeout(ctx, p.Within)
 	defer cancel()
-	t := trial{looker: looker{probe: p, identity: want.Identity, version: tls.VersionTLS12}, backoff: firstBackoff}
+	var leaf *x509.Certificate
+	if len(want.Chain) > 0 {
+		leaf = want.Chain[0]
+	}
+	t := trial{target: newTarget(p, want.Identity, leaf), backoff: firstBackoff}
+	return t.run(ctx, within, want)
+}
+
+// A trial is a row of handshakes with one service.
+type trial struct {
+	target
+	row            int // that matched since the last that did not
+	matched, tried int
+	backoff        time.Duration
+	last           Seen // with bad, what was seen then
+	bad            error
+}
+
+// run looks until it is proved, or the time is over.
+func (t *trial) run(ctx, within context.Context, want Want) (Seen, error) {
 	for {
 		pause, done := t.once(within, want)
 		if done {
@@ -35,20 +56,10 @@ func Prove(ctx context.Context, p config.Probe, want Want) (Seen, error) {
 		case <-within.Done():
 		}
 		if errors.Is(ctx.Err(), context.Canceled) {
-			return t.last, failure.New(failure.Interrupted, "", "prove %s: %w", place(p), context.Canceled)
+			return t.last, failure.New(failure.Interrupted, "", "prove %s: %w", place(t.probe), context.Canceled)
 		}
 		return t.last, t.failed()
 	}
-}
-
-// A trial is a row of handshakes with one service.
-type trial struct {
-	looker
-	row            int // that matched since the last that did not
-	matched, tried int
-	backoff        time.Duration
-	last           Seen // with bad, what was seen then
-	bad            error
 }
 
 // once looks once more. It returns how long to wait until the next time, or that it is proved.
@@ -56,7 +67,7 @@ func (t *trial) once(within context.Context, want Want) (pause time.Duration, do
 	// Only the last of the row waits for a late refusal: all others would wait as long.
 	seen, err := t.look(within, t.row+1 >= t.probe.Stable)
 	if err == nil {
-		err = Match(seen, want)
+		seen, err = judge(seen, want)
 	}
 	t.tried++
 	if err == nil {
@@ -65,7 +76,7 @@ func (t *trial) once(within context.Context, want Want) (pause time.Duration, do
 		if done = t.row >= t.probe.Stable; done || t.bad == nil {
 			t.last = seen
 		}
-		return betweenMatches, done
+		return rowSpan / time.Duration(max(t.probe.Stable-1, 1)), done
 	}
 	t.row = 0
 	pause, t.backoff = t.backoff, min(2*t.backoff, lastBackoff)

@@ -18,8 +18,10 @@ import (
 )
 
 // Check returns nil if `current` points to a set and that is as it was written: the same
-// files and no others, each regular, under one name, with its size, mode and owner, and,
-// if full, its content. The error is a *failure.Error: drift, which names the file and
+// files and no others, each regular, under one name, with its size, mode and owner, the
+// directory without an access list, and, if full, each file with its content and without
+// such a list; of a file that was given away, so that the daemon cannot read it, its ctime
+// stands for both. The error is a *failure.Error: drift, which names the file and
 // what is wrong with it; planted, where `current` is no link of ours; not_writable where it
 // cannot be found out.
 func (t *Target) Check(name string, entries []Entry, full bool) error {
@@ -71,6 +73,9 @@ func drifted(path, format string, args ...any) error {
 	return failure.New(failure.Drift, "it is delivered anew by itself; find out who changes it", "look at %q: %s", path, fmt.Sprintf(format, args...))
 }
 
+// listed is for what others may get at, or may not, whatever its mode says.
+func listed(path string) error { return drifted(path, "it has an access list (getfacl shows it)") }
+
 // openSet opens a directory that Write made.
 func (t *Target) openSet(name string) (int, unix.Stat_t, error) {
 	if err := t.isSet(name); err != nil {
@@ -111,6 +116,9 @@ func (t *Target) intact(name string, entries []Entry, full bool) (*Seen, error) 
 		return nil, err
 	}
 	defer func() { _ = closeFD(dir) }()
+	if hasList(dir, accessList) {
+		return nil, listed(filepath.Join(t.path, name))
+	}
 	seen := t.newSeen(name, is, began)
 	l := looking{t: t, set: name, dir: dir, full: full}
 	if err := l.names(entries); err != nil {
@@ -180,6 +188,9 @@ func (l *looking) file(e Entry, to io.Writer) (unix.Stat_t, error) {
 	opened, err := fstat(fd)
 	if err == nil {
 		err = l.fits(e, opened)
+	}
+	if err == nil && hasList(fd, accessList) {
+		err = listed(l.path(e.Name))
 	}
 	if err != nil {
 		return is, l.t.changedOr(l.path(e.Name), err)

@@ -18,7 +18,8 @@
 // where a set or the link belongs, and is not ours, is neither used nor removed.
 //
 // A file is made for its owner alone in a directory for its owner alone; it gets its
-// mode, group and owner before the directory is opened to others.
+// mode, group and owner before the directory is opened to others. POSIX access lists
+// that it would inherit are removed before: who may read it, mode and owner say alone.
 //
 // # Errors
 //

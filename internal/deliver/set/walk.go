@@ -160,8 +160,7 @@ func (w *walker) listed() bool {
 		return true
 	}
 	defer func() { _ = closeFD(fd) }()
-	_, err = unix.Fgetxattr(fd, "system.posix_acl_access", nil)
-	return !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP)
+	return hasList(fd, accessList)
 }
 
 // unsafe names mode and owner of the directory that was come to, too.

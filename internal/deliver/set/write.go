@@ -93,6 +93,9 @@ func (t *Target) newSet(now time.Time) (*writing, error) {
 		if w.is, err = fstat(w.fd); err == nil && !isOurs(w.is) {
 			err = unix.EEXIST // somebody was faster
 		}
+		if err == nil {
+			err = withoutLists(t.disk, w.fd, name, defaultList, accessList)
+		}
 		if err != nil {
 			_ = closeFD(w.fd)
 		}
@@ -115,7 +118,10 @@ func (w *writing) file(f File) (Entry, error) {
 		return Entry{}, classify("write file", w.t.path, path, err)
 	}
 	w.files = append(w.files, f.Name)
-	err = writeAll(disk, fd, f.Name, f.Data)
+	err = withoutLists(disk, fd, f.Name, accessList)
+	if err == nil {
+		err = writeAll(disk, fd, f.Name, f.Data)
+	}
 	if err == nil {
 		err = hand(disk, fd, f, path)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 // request is what a client is asked to do.
 type request struct {
 	ID            int
-	Do            string // job, active, hook, many
+	Do            string // job, check, active, hook, many
 	Unit, Action  string
 	Service, Step string
 	Within        time.Duration
@@ -56,13 +57,14 @@ type answer struct {
 func client(in io.Reader, out io.Writer) {
 	m := New()
 	var mu sync.Mutex
+	var all sync.WaitGroup
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		var r request
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			panic(err)
 		}
-		go func() {
+		all.Go(func() {
 			start := time.Now()
 			ctx, cancel := context.WithTimeout(context.Background(), r.Within)
 			defer cancel()
@@ -78,7 +80,10 @@ func client(in io.Reader, out io.Writer) {
 			mu.Lock()
 			defer mu.Unlock()
 			fmt.Fprintf(out, "%s\n", line)
-		}()
+		})
+	}
+	if Supervised() {
+		all.Wait() // its requests are a file
 	}
 }
 
@@ -86,6 +91,8 @@ func do(ctx context.Context, m *Manager, r request) (bool, error) {
 	switch r.Do {
 	case "job":
 		return false, m.Job(ctx, r.Unit, r.Action)
+	case "check":
+		return false, m.Check(ctx, r.Unit)
 	case "active":
 		return m.Active(ctx, r.Unit)
 	case "hook":
@@ -118,9 +125,7 @@ func do(ctx context.Context, m *Manager, r request) (bool, error) {
 // hookProgram stands in for spinecert hook SERVICE:STEP.
 func hookProgram(args []string) int {
 	service, step, _ := strings.Cut(args[1], ":")
-	say := func(reason, text string) {
-		_, _ = sd.SdNotify(false, HookStatus(step, failure.New(reason, "", "%s", text)))
-	}
+	say := func(err error) { _, _ = sd.SdNotify(false, HookStatus(err)) }
 	switch service {
 	case "good":
 		if !Supervised() {
@@ -128,10 +133,10 @@ func hookProgram(args []string) int {
 		}
 		return 0
 	case "bad":
-		say(Failed(step), "run \"/x\": exit status 7:\nno such directive")
+		say(failure.New(Failed(step), "", "run: %w: no such directive", exec.CommandContext(context.Background(), "/bin/sh", "-c", "exit 7").Run()))
 		return 3
 	case "late":
-		say(failure.Timeout, "run \"/x\": no end within its time")
+		say(failure.New(failure.Timeout, "", "run: no end within its time"))
 		return 1
 	case "mute":
 		return 2

@@ -3,8 +3,11 @@ package systemd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -16,7 +19,6 @@ const (
 	managerInterface = systemdName + ".Manager"
 	unitInterface    = systemdName + ".Unit"
 	serviceInterface = systemdName + ".Service"
-	jobInterface     = systemdName + ".Job"
 	busName          = "org.freedesktop.DBus"
 	getProperty      = busName + ".Properties.Get"
 
@@ -29,10 +31,14 @@ const maxCalls = 32
 // errLost is what ends a call or a wait when the connection does.
 var errLost = errors.New("the connection was lost")
 
+// errUnderWay goes with the error of a context that ended while there was a job: systemd had the request, and the unit is what is late.
+var errUnderWay = errors.New("the job is under way")
+
 // bus is one connection, with those who wait for jobs.
 type bus struct {
 	conn  *dbus.Conn
-	calls chan struct{} // one entry for each call under way
+	calls chan struct{}   // one entry for each call under way
+	own   dbus.ObjectPath // the unit whose main process this is; "" if there is none
 
 	mu    sync.Mutex
 	owner string // the unique name of systemd's connection; "" while it has none
@@ -98,11 +104,31 @@ func (b *bus) begin(ctx context.Context) error {
 		b.owner = owner
 	}
 	b.mu.Unlock()
-	_, err = b.call(ctx, b.object(systemdPath), managerInterface+".Subscribe")
+	if _, err = b.call(ctx, b.object(systemdPath), managerInterface+".Subscribe"); err != nil || !Supervised() {
+		return err
+	}
+	// Not 0 for who asks: systemd 252 ends, and the host with it, where that is of another PID namespace.
+	reply, err = b.call(ctx, b.object(systemdPath), managerInterface+".GetUnitByPID", uint32(os.Getpid()))
+	if err == nil {
+		err = dbus.Store(reply, &b.own)
+	}
+	if _, none := errors.AsType[dbus.Error](err); none {
+		return nil
+	}
 	return err
 }
 
-func (b *bus) close() error { return b.conn.Close() }
+// close ends the connection. The library waits for who is stuck in sending, and close does not.
+func (b *bus) close() error {
+	done := make(chan error, 1)
+	go func() { done <- b.conn.Close() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(lastCall):
+		return errors.New("close the connection to the bus: nobody reads what was sent")
+	}
+}
 
 func (b *bus) broken() bool { return b.conn.Context().Err() != nil }
 
@@ -113,14 +139,16 @@ func (b *bus) object(path dbus.ObjectPath) dbus.BusObject { return b.conn.Object
 func (b *bus) call(ctx context.Context, object dbus.BusObject, method string, args ...any) ([]any, error) {
 	select {
 	case b.calls <- struct{}{}:
-		defer func() { <-b.calls }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-b.conn.Context().Done():
 		return nil, errLost
 	}
 	done := make(chan *dbus.Call, 1)
-	go func() { done <- object.CallWithContext(ctx, method, 0, args...) }()
+	go func() {
+		defer func() { <-b.calls }() // not when ctx ends: who is stuck in sending counts until it is sent
+		done <- object.CallWithContext(ctx, method, 0, args...)
+	}()
 	select {
 	case c := <-done:
 		if _, refused := errors.AsType[dbus.Error](c.Err); c.Err != nil && !refused && ctx.Err() == nil {
@@ -209,29 +237,20 @@ func (b *bus) request(ctx context.Context, method, unit string) (dbus.ObjectPath
 	return job, waiter, nil
 }
 
-// leave stops waiting, and reports whether nobody else of this process waits for the job.
-func (b *bus) leave(job dbus.ObjectPath, waiter chan string) bool {
+// leave stops waiting.
+func (b *bus) leave(job dbus.ObjectPath, waiter chan string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all, waited := b.waiting[job]
-	if !waited {
-		return false // it has ended
-	}
-	left := all[:0]
-	for _, w := range all {
-		if w != waiter {
-			left = append(left, w)
-		}
+	left := slices.DeleteFunc(b.waiting[job], func(w chan string) bool { return w == waiter })
+	if len(left) == 0 {
+		delete(b.waiting, job)
+		return
 	}
 	b.waiting[job] = left
-	if len(left) > 0 {
-		return false
-	}
-	delete(b.waiting, job)
-	return true
 }
 
-// wait has systemd do something with a unit, and returns the result of the job.
+// wait has systemd do something with a unit, and returns the result of the job. When ctx ends, the job goes on: systemd answers equal requests with one
+// job, and it may be that of somebody else, who typed systemctl reload; a restart that is cancelled may leave the unit stopped. The error has errUnderWay in it then.
 func (b *bus) wait(ctx context.Context, method, unit string) (string, error) {
 	job, waiter, err := b.request(ctx, method, unit)
 	if err != nil {
@@ -241,19 +260,16 @@ func (b *bus) wait(ctx context.Context, method, unit string) (string, error) {
 	case result := <-waiter:
 		return result, nil
 	case <-ctx.Done():
-		// A restart that is cancelled may leave the unit stopped: it goes on. A reload does no harm when it is cancelled.
-		if b.leave(job, waiter) && method == "ReloadUnit" {
-			b.after(ctx, b.object(job), jobInterface+".Cancel")
-		}
-		return "", ctx.Err()
+		b.leave(job, waiter)
+		return "", fmt.Errorf("%w: %w", errUnderWay, ctx.Err())
 	case <-b.conn.Context().Done():
 		return "", errLost
 	}
 }
 
-// after calls a method once ctx is over, and gives it a moment to be answered.
-func (b *bus) after(ctx context.Context, object dbus.BusObject, method string, args ...any) {
+// stop has a unit stopped once ctx is over, and gives systemd a moment to take that on.
+func (b *bus) stop(ctx context.Context, unit string) {
 	moment, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCall)
 	defer cancel()
-	_, _ = b.call(moment, object, method, args...)
+	_, _ = b.call(moment, b.object(systemdPath), managerInterface+".StopUnit", unit, "replace")
 }

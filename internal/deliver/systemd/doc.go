@@ -3,7 +3,8 @@
 //	m := systemd.New()
 //	defer m.Close()
 //	err := m.Job(ctx, "nginx.service", "reload")
-//	err = m.Hook(ctx, "postgres", "reload") // runs spinecert-hook@postgres:reload.service
+//	err = m.Check(ctx, "nginx-check.service") // restarts it, as a start may do nothing
+//	err = m.Hook(ctx, "postgres", "reload")   // runs spinecert-hook@postgres:reload.service
 //
 // # The bus
 //
@@ -14,11 +15,12 @@
 //
 // # Who may
 //
-// polkit decides: the daemon is no root. systemd/50-spinecert.rules.example grants named units and verbs. A job may be
-// cancelled by whoever asked for it.
+// polkit decides: the daemon is no root. systemd/50-spinecert.rules.example grants named units and verbs. The unit of the
+// daemon itself is refused here, under whatever name.
 //
 // # Errors and concurrency
 //
-// Every error is a *failure.Error. Nothing outlasts its context, whatever the bus does, but for 2 s in which a reload is cancelled or a hook stopped. A Manager may be used by many goroutines; two hooks of the same service and step at
+// Every error is a *failure.Error. Where systemd did not answer the request, that is bus_away, however the context ended; timeout is of a job that there is. Such a job goes on, as it may be somebody else's.
+// Nothing outlasts its context, whatever the bus does, but for 2 s in which a hook or a check is stopped. A Manager may be used by many goroutines; two hooks of the same service and step at
 // once would end each other.
 package systemd

@@ -40,6 +40,8 @@ func (w work) explain(err error) error {
 		return away(err)
 	case errors.Is(err, context.Canceled):
 		return failure.New(failure.Interrupted, "", "%s: interrupted", w)
+	case errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errUnderWay): // who knows whether systemd had the request
+		return failure.New(failure.BusAway, "who does not answer? systemctl status dbus.service polkit.service", "%s: systemd did not answer the request", w)
 	case errors.Is(err, context.DeadlineExceeded):
 		return failure.New(failure.Timeout, "give it a longer timeout, or find out what it waits for: systemctl list-jobs; "+w.commands(), "%s: no end within its time", w)
 	}
@@ -56,7 +58,7 @@ func (w work) explain(err error) error {
 		return failure.New(failure.ReloadFailed, "it has no ExecReload: use action: restart", "%s: %w", w, err)
 	case busName + ".Error.AccessDenied", busName + ".Error.InteractiveAuthorizationRequired":
 		return failure.New(failure.NotPermitted, w.rule(), "%s: %w", w, err)
-	case busName + ".Error.ServiceUnknown", busName + ".Error.NameHasNoOwner", busName + ".Error.NoReply", busName + ".Error.Disconnected":
+	case busName + ".Error.ServiceUnknown", busName + ".Error.NameHasNoOwner", busName + ".Error.NoReply", busName + ".Error.LimitsExceeded", busName + ".Error.Disconnected":
 		return away(err)
 	}
 	return failure.New(failure.ReloadFailed, w.commands(), "%s: %w", w, err)

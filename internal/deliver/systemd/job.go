@@ -18,9 +18,8 @@ const lastCall = 2 * time.Second
 const question = 5 * time.Second
 
 // Job has systemd do reload, restart, try-restart or start with a unit, and waits for
-// the result of the job. When ctx ends first, a reload is cancelled, unless somebody else of this process waits for the same job; the others go on, as
-// they may have stopped the unit already. The error is a *failure.Error: unit_missing,
-// unit_inactive, not_permitted, bus_away, timeout, interrupted, reload_failed.
+// the result of the job. When ctx ends first the job goes on, as it may be somebody else's too. The error is a *failure.Error: unit_missing,
+// unit_inactive, not_permitted, bus_away (also where systemd does not answer the request before ctx ends), timeout (of a job that there is), interrupted, reload_failed.
 func (m *Manager) Job(ctx context.Context, unit, action string) error {
 	w := work{unit: unit, verb: action}
 	method, known := map[string]string{"reload": "ReloadUnit", "restart": "RestartUnit", "try-restart": "TryRestartUnit", "start": "StartUnit"}[action]
@@ -31,11 +30,29 @@ func (m *Manager) Job(ctx context.Context, unit, action string) error {
 	if err != nil {
 		return w.explain(err)
 	}
+	if err := w.notOurselves(ctx, b); err != nil {
+		return err
+	}
 	result, err := b.wait(ctx, method, unit)
 	if err != nil {
 		return w.refused(ctx, b, w.explain(err))
 	}
 	return w.judge(ctx, b, result)
+}
+
+// notOurselves refuses the unit of this process, under whatever name: the configuration knows its own, and not those that systemd has links for.
+func (w work) notOurselves(ctx context.Context, b *bus) error {
+	if b.own == "" {
+		return nil
+	}
+	path, err := b.unit(ctx, "LoadUnit", w.unit)
+	switch {
+	case err == nil && path == b.own:
+		return failure.New(failure.NotPermitted, "name the unit of the service: systemctl show -p Id "+w.unit, "%s: it is the unit of the daemon itself", w)
+	case err == nil:
+		return nil
+	}
+	return w.explain(err)
 }
 
 // refused looks whether there is such a unit: polkit is asked first, and knows nothing of one whose name is wrong.
@@ -103,18 +120,25 @@ func (w work) judge(ctx context.Context, b *bus, result string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, question)
 	defer cancel()
-	detail, late := w.detail(ctx, b)
-	if result == "timeout" || result == "failed" && late {
+	detail, outcome := w.detail(ctx, b)
+	switch {
+	case result == "timeout" || result == "failed" && outcome == "timeout":
 		return failure.New(failure.Timeout, w.commands(), "%s: systemd gave up waiting for it%s", w, detail)
+	case result == "failed" && outcome == startLimit:
+		return failure.New(failure.UnitInactive, fmt.Sprintf("systemctl reset-failed %s, and start it; have StartLimitIntervalSec= of the unit allow as many starts as there are, or use action: reload", w.unit),
+			"%s: it was started too often within StartLimitIntervalSec, and systemd does not start it any more%s", w, detail)
 	}
 	return failure.New(failure.ReloadFailed, w.commands(), "%s: systemd says %q%s", w, result, detail)
 }
 
-// detail returns what systemd knows of a unit whose job failed, and whether that took too long.
-func (w work) detail(ctx context.Context, b *bus) (text string, late bool) {
+// startLimit is the result of a unit that was started too often.
+const startLimit = "start-limit-hit"
+
+// detail returns what systemd knows of a unit whose job failed, and its result in systemd's word.
+func (w work) detail(ctx context.Context, b *bus) (text, outcome string) {
 	path, err := b.unit(ctx, "LoadUnit", w.unit)
 	if err != nil {
-		return "", false
+		return "", ""
 	}
 	ask := func(of, name string) string {
 		value, _ := property[string](ctx, b, path, of, name)
@@ -128,12 +152,12 @@ func (w work) detail(ctx context.Context, b *bus) (text string, late bool) {
 	if w.verb == "reload" {
 		which = "ReloadResult"
 	}
-	outcome := ask(serviceInterface, which)
+	outcome = ask(serviceInterface, which)
 	if outcome != "" && outcome != "success" {
 		parts = append(parts, "the result of the "+w.verb+" is "+outcome)
 	}
 	if len(parts) == 0 {
-		return "", false
+		return "", outcome
 	}
-	return "; " + strings.Join(parts, ", "), outcome == "timeout"
+	return "; " + strings.Join(parts, ", "), outcome
 }

@@ -21,6 +21,7 @@ type Manager struct {
 	bus    *bus      // the last one; it may be broken
 	dial   *dialling // under way; nil if none is
 	closed bool
+	checks map[string]chan struct{} // by unit: one entry while a Check of it is under way
 }
 
 // dialling is an attempt that all who need a connection wait for.
@@ -32,7 +33,7 @@ type dialling struct {
 }
 
 // New returns a Manager. Nothing is dialled.
-func New() *Manager { return &Manager{} }
+func New() *Manager { return &Manager{checks: map[string]chan struct{}{}} }
 
 // Close ends the connection. What waits for a job ends with bus_away.
 func (m *Manager) Close() error {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -70,7 +73,7 @@ func TestDeafBus(t *testing.T) {
 		name   string
 		cancel bool
 		reason string
-	}{{"deadline", false, failure.Timeout}, {"cancelled", true, failure.Interrupted}} {
+	}{{"deadline", false, failure.BusAway}, {"cancelled", true, failure.Interrupted}} {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
@@ -80,9 +83,10 @@ func TestDeafBus(t *testing.T) {
 			}
 			start := time.Now()
 			var all sync.WaitGroup
-			for range 8 {
+			for i := range 8 {
 				all.Go(func() { wantReason(t, m.Job(ctx, "x.service", "reload"), tc.reason) })
 				all.Go(func() { wantReason(t, m.Hook(ctx, "x", "probe"), tc.reason) })
+				all.Go(func() { wantReason(t, m.Check(ctx, fmt.Sprintf("x%d.service", i)), tc.reason) })
 				all.Go(func() {
 					_, err := m.Active(ctx, "x.service")
 					wantReason(t, err, tc.reason)
@@ -203,17 +207,18 @@ func TestJobEndsBeforeAnybodyWaits(t *testing.T) {
 	// Several who wait for one job each get its result, and one who left nothing.
 	waiters := []chan string{make(chan string, 1), make(chan string, 1), make(chan string, 1)}
 	b.waiting["/shared"] = append([]chan string(nil), waiters...)
-	if b.leave("/shared", waiters[1]) {
-		t.Error("the last one to leave, with two more waiting")
-	}
+	b.leave("/shared", waiters[1])
 	removed(":1.9", "/shared", "done")
 	for i, want := range []int{1, 0, 1} {
 		if len(waiters[i]) != want {
 			t.Errorf("waiter %d has %d results, want %d", i, len(waiters[i]), want)
 		}
 	}
-	if b.leave("/shared", waiters[0]) {
-		t.Error("a job that has ended is to be cancelled")
+	b.waiting["/alone"] = []chan string{waiters[1]}
+	b.leave("/alone", waiters[1])
+	b.leave("/shared", waiters[0]) // it has ended
+	if len(b.waiting) != 0 {
+		t.Errorf("jobs nobody waits for are kept: %v", b.waiting)
 	}
 }
 
@@ -229,17 +234,103 @@ func TestSupervised(t *testing.T) {
 	}
 }
 
+// TestHookStatus: what the program of a hook says is read back, and every user may know it.
 func TestHookStatus(t *testing.T) {
+	exit := exec.CommandContext(t.Context(), "/bin/sh", "-c", "exit 7").Run()
+	killed := exec.CommandContext(t.Context(), "/bin/sh", "-c", "kill -SEGV $$").Run()
 	for _, tc := range []struct {
-		step string
-		err  error
-		want string
+		err    error
+		status int32
+		want   string // of the status text
+		reason string
+		says   string
 	}{
-		{"probe", failure.New(failure.Timeout, "", "run %q: late", "/x"), `STATUS=timeout: run "/x": late`},
-		{"validate", errors.New("one\ntwo\r\nREADY=1"), "STATUS=validate_failed: one two READY=1"},
+		{failure.New(failure.ValidateFailed, "", "run: %w: password is hunter2", exit), 3, "STATUS=validate_failed: exit status 7", failure.ValidateFailed, "the command said no: exit status 7"},
+		{failure.New(failure.ValidateFailed, "", "run: %w", killed), 3, "STATUS=validate_failed: signal: segmentation fault", failure.ValidateFailed, "the command said no: signal: segmentation fault"},
+		{failure.New(failure.Timeout, "", "run %q: late, hunter2", "/x"), 1, "STATUS=timeout", failure.Timeout, "exit status 1: the command had no end within its time"},
+		{failure.New(failure.NotPermitted, "", "hunter2"), 1, "STATUS=not_permitted", failure.NotPermitted, "exit status 1: not_permitted"},
+		{failure.New(failure.CommandUnusable, "", "hunter2"), 1, "STATUS=command_unusable", failure.CommandUnusable, "exit status 1: the command was not run"},
+		{errors.New("hunter2\nREADY=1"), 2, "STATUS=command_unusable", failure.CommandUnusable, "exit status 2: the command was not run"},
 	} {
-		if got := HookStatus(tc.step, tc.err); got != tc.want || strings.Contains(got, "\n") {
+		got := HookStatus(tc.err)
+		got, _, _ = strings.Cut(got, " (core dumped)")
+		if got != tc.want {
 			t.Errorf("%q, want %q", got, tc.want)
 		}
+		reason, says := verdict(tc.status, strings.TrimPrefix(got, "STATUS="), failure.ValidateFailed)
+		if reason != tc.reason || says != tc.says {
+			t.Errorf("%q: %s, %q, want %s, %q", got, reason, says, tc.reason, tc.says)
+		}
+	}
+	// What else there may be is no verdict.
+	for said, status := range map[string]int32{
+		"": 3, "validate_failed": 1, "validate_failed: exit status 7": 2, "probe_failed: exit status 7": 3, "validate_failed: hunter2": 3, "validate_failed: exit status 1": 203, "timeout": 3, "bus_away": 1,
+	} {
+		if reason, says := verdict(status, said, failure.ValidateFailed); reason != failure.CommandUnusable || strings.Contains(says, "hunter2") {
+			t.Errorf("%d %q: %s, %q", status, said, reason, says)
+		}
+	}
+}
+
+// stuck is a connection on which nothing is read: who sends waits until it is closed.
+type stuck struct {
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (s *stuck) Read([]byte) (int, error)  { <-s.closed; return 0, io.EOF }
+func (s *stuck) Write([]byte) (int, error) { <-s.closed; return 0, io.ErrClosedPipe }
+func (s *stuck) Close() error              { s.once.Do(func() { close(s.closed) }); return nil }
+
+// TestStuckBus: calls that ended leave no more behind than there may be under way.
+func TestStuckBus(t *testing.T) {
+	s := &stuck{closed: make(chan struct{})}
+	conn, err := dbus.NewConn(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bus{conn: conn, calls: make(chan struct{}, maxCalls)}
+	before := runtime.NumGoroutine()
+	for range 4 * maxCalls {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		if _, err := b.call(ctx, b.object(systemdPath), managerInterface+".ListUnits"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+	if n := runtime.NumGoroutine() - before; n > 2*maxCalls {
+		t.Errorf("%d goroutines are left of %d calls that ended", n, 4*maxCalls)
+	}
+	if err := b.close(); err == nil {
+		t.Error("closed, with calls that are stuck")
+	}
+	_ = s.Close()
+	for len(b.calls) > 0 {
+		time.Sleep(time.Millisecond) // given back
+	}
+}
+
+// TestCheckWaitsForAnother: what waits for the unit of another Check is nobody's verdict.
+func TestCheckWaitsForAnother(t *testing.T) {
+	deafBus(t)
+	m := New()
+	leave, err := m.alone(t.Context(), work{unit: "x.service"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	wantReason(t, m.Check(ctx, "x.service"), failure.CommandUnusable)
+	wantReason(t, m.Check(ctx, "other.service"), failure.BusAway)
+	ctx, cancel = context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	wantReason(t, m.Check(ctx, "x.service"), failure.Interrupted)
+	leave()
+	if leave, err = m.alone(t.Context(), work{unit: "x.service"}); err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	if err := m.Close(); err != nil {
+		t.Error(err)
 	}
 }

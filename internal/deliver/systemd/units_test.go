@@ -73,6 +73,10 @@ func TestSystemd(t *testing.T) {
 		{"polkit", testPolkit},
 		{"reload", testReload},
 		{"bad units", testBadUnits},
+		{"shared reload", testSharedReload},
+		{"start limit", testStartLimit},
+		{"check", testCheck},
+		{"ourselves", testOurselves},
 		{"many", testMany},
 		{"reexec", testReexec},
 		{"forged", testForged},
@@ -98,6 +102,8 @@ func testPolkit(t *testing.T, b *box.Box, u *peer) {
 	u.want(request{Do: "job", Unit: "nginx.service", Action: "restart"}, failure.NotPermitted, `verb "restart"`)
 	u.want(request{Do: "job", Unit: "other.service", Action: "reload"}, failure.NotPermitted, `unit "other.service"`)
 	u.want(request{Do: "job", Unit: "toString", Action: "reload"}, failure.UnitMissing)
+	// A wrong name is no matter of polkit, though that is asked first.
+	u.want(request{Do: "job", Unit: "ngnix.service", Action: "reload"}, failure.UnitMissing, "is the name right?")
 	u.want(request{Do: "job", Unit: "spinecert-hook@good:other.service", Action: "restart"}, failure.NotPermitted)
 	u.want(request{Do: "job", Unit: "spinecert-hook@good:probe.service", Action: "restart"}, "")
 	// The rule is for one user.
@@ -107,6 +113,13 @@ func testPolkit(t *testing.T, b *box.Box, u *peer) {
 	if a := nobody.want(request{Do: "active", Unit: "nginx.service"}, ""); !a.Active {
 		t.Error("nginx is not active")
 	}
+	// A polkitd that does not start is not the fault of the unit.
+	b.Run("systemctl", "mask", "--runtime", "--now", "--quiet", "polkit")
+	u.want(reload, failure.NotPermitted, "polkit cannot be asked", "systemctl status polkit.service")
+	u.want(request{Do: "hook", Service: "good", Step: "probe"}, failure.NotPermitted, "systemctl status polkit.service")
+	b.Run("systemctl", "unmask", "--runtime", "--quiet", "polkit")
+	b.Run("systemctl", "start", "polkit")
+	u.want(reload, "")
 }
 
 // testReload: nginx serves what it was told to read.
@@ -176,7 +189,11 @@ func testBadUnits(t *testing.T, b *box.Box, u *peer) {
 		})
 		u.want(request{Do: "job", Unit: unit, Action: "reload"}, failure.UnitInactive)
 	}
-	// The reload that was given up is cancelled, and nothing waits behind it.
+	// The reload that was given up is not ours to end: it may be somebody else's too.
+	if jobs := b.Run("systemctl", "list-jobs", "--no-legend", "--no-pager"); !strings.Contains(jobs, "test-hang.service") {
+		t.Errorf("the jobs are %q", jobs)
+	}
+	b.Run("systemctl", "kill", "--signal=KILL", "test-hang.service")
 	until(t, "no job is left", func() bool {
 		return b.Run("systemctl", "list-jobs", "--no-legend", "--no-pager") == "" || strings.Contains(b.Run("systemctl", "list-jobs", "--no-pager"), "No jobs")
 	})
@@ -255,20 +272,20 @@ func testHooks(t *testing.T, b *box.Box, u *peer) {
 		words                 []string
 	}{
 		{"good", "validate", "", nil},
-		{"bad", "validate", failure.ValidateFailed, []string{"exit status 3", `run "/x": exit status 7: no such directive`, "journalctl -u spinecert-hook@bad:validate.service -n 20"}},
-		{"bad", "reload", failure.ReloadFailed, []string{"exit status 3"}},
-		{"bad", "probe", failure.ProbeFailed, []string{"exit status 3"}},
+		{"bad", "validate", failure.ValidateFailed, []string{"said no: exit status 7", "journalctl -u spinecert-hook@bad:validate.service -n 20", "spinecert hook bad validate"}},
+		{"bad", "reload", failure.ReloadFailed, []string{"exit status 7"}},
+		{"bad", "probe", failure.ProbeFailed, []string{"exit status 7"}},
 		{"late", "reload", failure.Timeout, []string{"exit status 1", "no end within its time"}},
-		{"mute", "probe", failure.ProbeFailed, []string{"exit status 2"}},
-		{"loud", "probe", failure.ProbeFailed, []string{"exit status 3"}},
+		{"mute", "probe", failure.CommandUnusable, []string{"exit status 2", "was not run"}},
+		{"loud", "probe", failure.CommandUnusable, []string{"exit status 3"}}, // without a word it is no verdict
 	} {
 		a := u.want(request{Do: "hook", Service: tc.service, Step: tc.step}, tc.reason, tc.words...)
 		t.Logf("%s %s: %s", tc.service, tc.step, a.Took.Round(time.Millisecond))
 	}
-	u.want(request{Do: "hook", Service: "good", Step: "other"}, failure.ReloadFailed, "no such step")
+	u.want(request{Do: "hook", Service: "good", Step: "other"}, failure.CommandUnusable, "no such step")
 	// A probe is tried many times: nothing limits how often a hook starts. The default limit is 5 in 10 s.
 	for range 8 {
-		u.want(request{Do: "hook", Service: "bad", Step: "probe"}, failure.ProbeFailed, "exit status 3")
+		u.want(request{Do: "hook", Service: "bad", Step: "probe"}, failure.ProbeFailed, "exit status 7")
 	}
 
 	// One that never ends is stopped.
@@ -293,7 +310,7 @@ func testHooks(t *testing.T, b *box.Box, u *peer) {
 	})
 	b.Run("systemctl", "stop", unit)
 	for _, waiting := range []<-chan answer{first, second} {
-		if a := u.get(waiting); a.Reason != failure.ReloadFailed {
+		if a := u.get(waiting); a.Reason != failure.CommandUnusable {
 			t.Errorf("a hook that was stopped: %q (%s)", a.Reason, a.Error)
 		}
 	}
@@ -325,7 +342,7 @@ func testBus(t *testing.T, b *box.Box, u *peer) {
 	pid := b.Run("systemctl", "show", "--value", "-p", "MainPID", "dbus.service")
 	b.Run("kill", "-STOP", pid)
 	down.Within = 2 * time.Second
-	u.want(down, failure.Timeout)
+	u.want(down, failure.BusAway, "did not answer the request", "systemctl status dbus.service")
 	b.Run("kill", "-CONT", pid)
 	down.Within = 0
 	u.want(down, "")
