@@ -19,6 +19,7 @@ func (s *service) deliver(t *turn, fresh bool) (time.Duration, error) {
 	t.fresh = fresh
 	s.showDelivering(t)
 	m, up, err := s.attempt(t)
+	t.down = !up
 	if err == nil {
 		err = t.ctx.Err() // it may be nobody's service any more
 	}

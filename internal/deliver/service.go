@@ -130,6 +130,8 @@ type turn struct {
 	goal   string // the digest of what is delivered: that of d, unless beside
 	beside bool   // the identity stays what was proved: that of the slot is held
 	fresh  bool   // a new set is written, and read as a whole
+	down   bool   // the service did not answer before
+	untold bool   // nothing was done to have it read a set
 	target *set.Target
 	order  *asked // nil: nobody asked
 	now    time.Time
@@ -283,8 +285,11 @@ func (s *service) poll() time.Duration {
 	if p := s.manager.options.Poll; p > 0 {
 		return p
 	}
-	// Spread: a thousand services are not looked at in one moment.
-	return defaultPoll + time.Duration(s.position%64)*defaultPoll/512
+	// Spread: a thousand services are not looked at in one moment. But at whole seconds:
+	// of those that are idle it is the waking up that costs.
+	now := time.Now()
+	at := now.Add(defaultPoll + time.Duration(s.position%64)*defaultPoll/512).Truncate(time.Second)
+	return at.Sub(now.Round(0))
 }
 
 func (s *service) lookEvery() time.Duration {

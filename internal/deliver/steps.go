@@ -59,6 +59,7 @@ func (s *service) reload(t *turn, m *made) error {
 	}
 	files, err := s.forHAProxy(t, m)
 	if err != nil || len(files) == 0 {
+		t.untold = err == nil
 		return err
 	}
 	err = haproxy.Update(ctx, r.Socket, files)
@@ -87,6 +88,8 @@ func (s *service) reloadBy(ctx context.Context, t *turn, kind string) error {
 		}
 	case config.ReloadExec:
 		return s.command(ctx, t, r.Exec, "reload", failure.ReloadFailed)
+	default:
+		t.untold = true
 	}
 	return nil
 }
@@ -205,6 +208,9 @@ func (s *service) prove(t *turn, m *made) error {
 		return s.proveByCommand(t)
 	}
 	return s.each(t, m, func(ctx context.Context, p config.Probe, want prove.Want) (prove.Seen, error) {
+		if t.down && t.untold { // nobody starts it meanwhile
+			p.Within = min(p.Within, firstLook)
+		}
 		if want.Identity == nil {
 			return proveRefused(ctx, p, want)
 		}
