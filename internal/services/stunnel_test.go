@@ -161,12 +161,10 @@ func TestStunnelLosesItsPort(t *testing.T) {
 	h.until("the first set is there", func() bool { return h.service("stunnel").Delivered.Generation == 1 })
 	s.start(h.path("spine"), address)
 	h.listening(address)
-	if exit, code := h.deliver("stunnel"); exit != 0 {
+	if exit, code := h.deliver("stunnel"); exit != 3 || code != "unreachable" {
 		t.Fatalf("spinecert deliver stunnel --now: exit status %d, %s", exit, code)
 	}
-	h.settled("stunnel", address)
-	h.rotate()
-	h.state("stunnel", "failed", "roll back", "unreachable")
+	h.state("stunnel", "failed", "prove", "unreachable")
 	if _, err := h.look(address, ownName); err == nil {
 		t.Error("somebody answers: the page is wrong")
 	}
