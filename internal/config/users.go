@@ -19,6 +19,18 @@ func UserID(name string) (uint32, error) {
 	return uint32(id), err
 }
 
+// GroupID returns the gid of a group, by name or number. The error is that of the system's group database.
+func GroupID(name string) (int, error) {
+	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(id), nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(g.Gid)
+}
+
 // validID reports whether a word of digits is a uid or gid; the last one stands for none, see setresuid(2) and chown(2).
 func validID(name string) bool {
 	if name[0] < '0' || name[0] > '9' {

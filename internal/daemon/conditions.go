@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/deliver"
 	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
@@ -19,8 +20,8 @@ const (
 )
 
 // conditions are what is wrong at now, in the codes of the contract. requests are
-// those that wait.
-func (d *Daemon) conditions(now time.Time, requests []admin.Request) []admin.Condition {
+// those that wait, and services how all of them stand.
+func (d *Daemon) conditions(now time.Time, requests []admin.Request, services []deliver.Status) []admin.Condition {
 	out := make([]admin.Condition, 0, len(requests))
 	clock := d.clock.judgement()
 	add := func(code, subject, severity string, since time.Time, message, hint string) {
@@ -56,8 +57,8 @@ func (d *Daemon) conditions(now time.Time, requests []admin.Request) []admin.Con
 	for _, t := range live {
 		d.tunnelConditions(t, add)
 	}
-	for _, st := range d.services.Status() {
-		serviceCondition(&st, now, add)
+	for i := range services {
+		serviceCondition(&services[i], now, add)
 	}
 	if err := d.audit.failing(); err != nil {
 		add("state_unwritable", "state", "warning", d.started, err.Error(), "make room, or give the directory back to the daemon's user")

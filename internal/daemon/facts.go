@@ -65,14 +65,15 @@ func (f facts) collect(g *gathering) {
 		g.add(fact.bytes, float64(st.Received), g.common("direction", "in"), name)
 		g.add(fact.bytes, float64(st.Sent), g.common("direction", "out"), name)
 	}
-	for _, st := range f.d.services.Status() {
+	services := f.d.services.Status()
+	for _, st := range services {
 		g.add(fact.inSync, bit(st.State == deliver.InSync), label("service", st.Config.Name))
 	}
 	g.add(fact.writable, bit(writable))
 	g.add(fact.clock, bit(f.d.clock.suspect.Load()))
 	// Two CAs of one environment that expire soon are two conditions, but one series.
 	told := make(map[[3]string]bool, len(requests))
-	for _, c := range f.d.conditions(now, requests) {
+	for _, c := range f.d.conditions(now, requests, services) {
 		if key := [3]string{c.Code, c.Severity, c.Subject}; !told[key] {
 			told[key] = true
 			g.add(fact.condition, 1, g.common("condition", c.Code), g.common("severity", c.Severity), label("subject", c.Subject))

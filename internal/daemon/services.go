@@ -43,8 +43,8 @@ func (d *Daemon) deliver(ctx context.Context, c admin.Caller, r admin.DeliverReq
 	if r.DryRun {
 		return d.planDelivery(ctx, r.Service)
 	}
-	before, ok := d.serviceStatus(r.Service)
-	if !ok {
+	before, err := d.services.StatusOf(r.Service)
+	if err != nil {
 		return admin.DeliverResult{}, unknownService(r.Service)
 	}
 	after, err := d.services.Deliver(ctx, r.Service, deliver.Order{Now: r.Now, Actor: actorOf(c)})
@@ -97,15 +97,6 @@ func (d *Daemon) planDelivery(ctx context.Context, name string) (admin.DeliverRe
 		result.Plan.Files = append(result.Plan.Files, admin.PlannedFile(f))
 	}
 	return result, deliveryError(name, p.Error)
-}
-
-func (d *Daemon) serviceStatus(name string) (deliver.Status, bool) {
-	for _, st := range d.services.Status() {
-		if st.Config.Name == name {
-			return st, true
-		}
-	}
-	return deliver.Status{}, false
 }
 
 func unknownService(name string) error {

@@ -21,10 +21,11 @@ func (d *Daemon) status(context.Context) admin.Status {
 	now := time.Now()
 	// What cannot be read of the requests is told by the log and by state verify.
 	requests, _ := d.manager.RequestStatus(now)
+	services := d.services.Status()
 	s := admin.Status{
 		Version: d.version, PID: d.pid, Started: d.started.UTC().Truncate(time.Second), Ready: d.usable(), Config: d.configStatus(),
 		Environments: []admin.Environment{}, Slots: []admin.Slot{}, Tunnels: []admin.Tunnel{},
-		Services: []admin.Service{}, Requests: requests, Conditions: d.conditions(now, requests),
+		Services: []admin.Service{}, Requests: requests, Conditions: d.conditions(now, requests, services),
 	}
 	for _, e := range d.keeper.Environments() {
 		s.Environments = append(s.Environments, environmentStatus(e, now))
@@ -38,8 +39,8 @@ func (d *Daemon) status(context.Context) admin.Status {
 	for _, t := range d.liveTunnels() {
 		s.Tunnels = append(s.Tunnels, d.tunnelStatus(t))
 	}
-	for _, st := range d.services.Status() {
-		s.Services = append(s.Services, serviceFacts(&st))
+	for i := range services {
+		s.Services = append(s.Services, serviceFacts(&services[i]))
 	}
 	return s
 }

@@ -152,10 +152,3 @@ func (s *service) seenWhole(t *turn, old *made) bool {
 	a := s.record.Attempt
 	return len(t.c.Probes) > 0 && len(old.Chain) > 0 && a != nil && a.Beside == old.Beside && a.Leaf != old.Leaf
 }
-
-func (s *service) failUnlessOver(t *turn, step string, err error) (time.Duration, error) {
-	if t.ctx.Err() != nil {
-		return 0, t.ctx.Err()
-	}
-	return s.fail(t, step, err)
-}

@@ -10,10 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -25,6 +23,25 @@ import (
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
 )
+
+// settings are the configuration of a service, and what follows from it alone.
+type settings struct {
+	config.Service
+	recipe string       // digest of its files
+	needs  format.Needs // of all of them
+}
+
+func newSettings(c config.Service) *settings {
+	out := &settings{Service: c}
+	for _, f := range c.Files {
+		if known, ok := format.Find(f.Format); ok {
+			out.needs |= known.Needs
+		}
+	}
+	recipe, _ := json.Marshal([]any{c.Directory, c.Files}) // plain values: it cannot fail
+	out.recipe = digestOf(string(recipe))
+	return out
+}
 
 // desired is what a service should be at.
 type desired struct {
@@ -47,22 +64,13 @@ type desired struct {
 
 // desire finds out what a service should be at. It reads nothing. The error says what
 // is not there yet.
-func (m *Manager) desire(c config.Service) (desired, error) {
+func (m *Manager) desire(c *settings) (desired, error) {
 	slot := m.options.Slot(c.Slot)
 	if slot == nil || slot.Snapshot() == nil {
 		return desired{}, failure.New(failure.NoMaterial, "spinecert status says how the slot stands", "slot %s has no certificate yet", c.Slot)
 	}
 	snap := slot.Snapshot()
-	d := desired{generation: snap.Generation, trust: snap.Trust}
-	for _, f := range c.Files {
-		if known, ok := format.Find(f.Format); ok {
-			d.needs |= known.Needs
-		}
-	}
-	recipe, err := json.Marshal([]any{c.Directory, c.Files})
-	if err != nil {
-		return desired{}, err
-	}
+	d := desired{generation: snap.Generation, trust: snap.Trust, needs: c.needs, recipe: c.recipe}
 	bundle := ""
 	if d.needs&format.Trust != 0 {
 		bundle = fmt.Sprintf("%x", snap.Trust.Bundle().Digest())
@@ -79,7 +87,6 @@ func (m *Manager) desire(c config.Service) (desired, error) {
 			d.ends = snap.Generation.NotAfter
 		}
 	}
-	d.recipe = digestOf(string(recipe))
 	d.beside = digestOf(d.recipe, bundle, d.crls)
 	d.memory = digestOf(d.identity, d.beside)
 	d.digest = d.memory
@@ -273,42 +280,22 @@ func owners(f config.ServiceFile) (uid, gid int, err error) {
 		uid = int(id)
 	}
 	if f.Group != "" {
-		if gid, err = groupID(f.Group); err != nil {
+		if gid, err = config.GroupID(f.Group); err != nil {
 			return 0, 0, failure.New(failure.NotWritable, "groupadd "+f.Group+", or name another in group", "file %s: there is no group %q on this host", f.Name, f.Group)
 		}
 	}
 	return uid, gid, nil
 }
 
-func groupID(name string) (int, error) {
-	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
-		return int(id), nil
-	}
-	g, err := user.LookupGroup(name)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(g.Gid)
-}
-
 // shown is what a probe must see of an identity: its chain too where that was
 // delivered, and nothing where the service has a certificate of its own.
-func shown(c config.Service, d desired) []*x509.Certificate {
-	var leaf, chain bool
-	for _, f := range c.Files {
-		switch f.Format {
-		case "fullchain", "combined", "pkcs12", "jks", "chain":
-			leaf, chain = leaf || f.Format != "chain", true
-		case "cert", "der", "key": // whoever has the key serves the leaf
-			leaf = true
-		}
-	}
+func shown(d desired) []*x509.Certificate {
 	certs := d.generation.Identity.Certificates()
 	switch {
-	case leaf && chain:
-		return certs
-	case leaf:
+	case d.needs&(format.Leaf|format.Key) == 0: // whoever has the key serves the leaf
+		return nil
+	case d.needs&format.Chain == 0:
 		return certs[:1]
 	}
-	return nil
+	return certs
 }

@@ -27,7 +27,7 @@ func (s *service) deliver(t *turn, fresh bool) (time.Duration, error) {
 		err = t.target.Switch(m.Set)
 	}
 	if err != nil {
-		return s.failUnlessOver(t, StepDeliver, err)
+		return s.fail(t, StepDeliver, err)
 	}
 	s.placed = m.Set
 	_ = t.target.Prune(s.record.sets()...) // attempts of before hold keys, too
@@ -72,7 +72,7 @@ func (s *service) attempt(t *turn) (m *made, up bool, err error) {
 func (s *service) made(t *turn, name string, entries []set.Entry, up bool) *made {
 	m := &made{Digest: t.goal, Identity: t.d.identity, Beside: t.d.beside, CRLs: t.d.crls, Generation: t.d.generation.Number, Leaf: pki.Fingerprint(t.d.generation.Identity.Leaf()),
 		NotAfter: t.d.generation.NotAfter, Ends: t.d.ends, Up: up, Directory: t.c.Directory, Set: name, Files: entries, Formats: map[string]string{}, Delivered: t.now.UTC()}
-	for _, c := range shown(t.c, t.d) {
+	for _, c := range shown(t.d) {
 		m.Chain = append(m.Chain, c.Raw)
 	}
 	for _, f := range t.c.Files {
@@ -96,7 +96,7 @@ func (s *service) write(t *turn) (string, []set.Entry, error) {
 	case <-t.ctx.Done():
 		return "", nil, t.ctx.Err()
 	}
-	files, err := s.manager.compose(t.c, t.d, t.now, s.kept(t))
+	files, err := s.manager.compose(t.c.Service, t.d, t.now, s.kept(t))
 	if err != nil {
 		return "", nil, err
 	}

@@ -78,8 +78,8 @@ func (m *Manager) Apply(services []config.Service) {
 			if m.ctx != nil {
 				m.start(s, i)
 			}
-		case !reflect.DeepEqual(*s.config.Load(), c):
-			s.config.Store(&c)
+		case !reflect.DeepEqual(s.config.Load().Service, c):
+			s.config.Store(newSettings(c))
 			s.renew()
 		}
 		m.order = append(m.order, c.Name)
@@ -156,7 +156,7 @@ func (m *Manager) WakeEnvironment(environment string) {
 
 func (m *Manager) wake(which func(*config.Service) bool) {
 	for _, s := range m.all() {
-		if which(s.config.Load()) {
+		if which(&s.config.Load().Service) {
 			s.rouse()
 		}
 	}
@@ -170,6 +170,15 @@ func (m *Manager) Status() []Status {
 		out = append(out, s.stands())
 	}
 	return out
+}
+
+// StatusOf returns how one service stands. The error is ErrUnknown.
+func (m *Manager) StatusOf(name string) (Status, error) {
+	s := m.find(name)
+	if s == nil {
+		return Status{}, ErrUnknown
+	}
+	return s.stands(), nil
 }
 
 // Deliver brings a service to what its slot has, and waits for the outcome. The error

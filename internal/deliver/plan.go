@@ -31,9 +31,10 @@ func (m *Manager) Plan(ctx context.Context, name string) (Plan, error) {
 }
 
 func (m *Manager) plan(s *service) Plan {
-	c, now := *s.config.Load(), time.Now()
+	settings, now := s.config.Load(), time.Now()
+	c := settings.Service
 	p := Plan{Status: *s.status.Load(), Steps: stepsOf(c)}
-	d, err := m.desire(c)
+	d, err := m.desire(settings)
 	if err == nil {
 		err = d.withPasswords(c)
 	}

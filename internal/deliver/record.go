@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/deliver/failure"
@@ -60,6 +61,11 @@ type held struct {
 	Message    string    `json:"message"`
 	Hint       string    `json:"hint"`
 	Since      time.Time `json:"since"`
+}
+
+// has reports whether a set has a file of this name with this content.
+func (m *made) has(e set.Entry) bool {
+	return m != nil && slices.ContainsFunc(m.Files, func(o set.Entry) bool { return o.Name == e.Name && o.SHA256 == e.SHA256 })
 }
 
 // version is what Status says of a set.

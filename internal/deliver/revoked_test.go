@@ -52,6 +52,11 @@ func TestOwnCertificateRevoked(t *testing.T) {
 	if n := len(r.told(EventRolledBack)); n != 0 {
 		t.Errorf("%d roll backs", n)
 	}
+	// Nor does a later look take the refusal for a failure.
+	for range 2 {
+		looked := r.status("web").Looked
+		r.meanwhile("another look", func() bool { return r.status("web").State == InSync }, func() bool { return r.status("web").Looked.After(looked) })
+	}
 }
 
 // lists reports whether a certificate is on the list that is in place.

@@ -25,7 +25,7 @@ const (
 type service struct {
 	manager  *Manager
 	name     string
-	config   atomic.Pointer[config.Service]
+	config   atomic.Pointer[settings]
 	status   atomic.Pointer[Status]
 	synced   atomic.Pointer[string] // desired.memory of when it was last in sync
 	renewed  atomic.Bool            // its configuration is another one
@@ -58,7 +58,7 @@ type service struct {
 
 func newService(m *Manager, c config.Service) *service {
 	s := &service{manager: m, name: c.Name, wake: make(chan struct{}, 1), orders: make(chan asked), gone: make(chan struct{})}
-	s.config.Store(&c)
+	s.config.Store(newSettings(c))
 	s.status.Store(&Status{Config: c, State: Delivering, Since: time.Now()})
 	return s
 }
@@ -125,7 +125,7 @@ func (s *service) run(ctx context.Context) {
 // turn is what one look is about.
 type turn struct {
 	ctx    context.Context
-	c      config.Service
+	c      *settings
 	d      desired
 	goal   string // the digest of what is delivered: that of d, unless beside
 	beside bool   // the identity stays what was proved: that of the slot is held
@@ -143,7 +143,7 @@ func (t *turn) forced() bool { return t.order != nil && t.order.Now }
 // it looks again by itself, and the failure that an order is answered with.
 func (s *service) turn(ctx context.Context, order *asked) (time.Duration, error) {
 	renewed := s.renewed.Swap(false) // before the configuration is read
-	t := &turn{ctx: ctx, c: *s.config.Load(), order: order, now: time.Now()}
+	t := &turn{ctx: ctx, c: s.config.Load(), order: order, now: time.Now()}
 	if renewed || order != nil {
 		s.retry, s.lookAt, s.told, s.toldBack = retry{}, time.Time{}, "", ""
 	}
@@ -161,8 +161,8 @@ func (s *service) turn(ctx context.Context, order *asked) (time.Duration, error)
 	return s.act(t)
 }
 
-// errWaits marks what is no failure: something is not there yet.
-var errWaits = errors.New("waits")
+// waitsFor is no failure: something is not there yet.
+type waitsFor struct{ error }
 
 // prepare finds out what there is to know before anything is done.
 func (s *service) prepare(t *turn) (err error) {
@@ -179,9 +179,9 @@ func (s *service) prepare(t *turn) (err error) {
 	}
 	s.forgetOther(t.c.Directory)
 	if t.d, err = s.manager.desire(t.c); err != nil {
-		return errors.Join(errWaits, err)
+		return &waitsFor{err}
 	}
-	if err := t.d.withPasswords(t.c); err != nil {
+	if err := t.d.withPasswords(t.c.Service); err != nil {
 		return err
 	}
 	t.goal = t.d.digest
@@ -224,12 +224,9 @@ func (s *service) forgetOther(directory string) {
 }
 
 func (s *service) unprepared(t *turn, err error) (time.Duration, error) {
-	if errors.Is(err, errWaits) {
-		var why *failure.Error
-		if errors.As(err, &why) {
-			s.show(t, Status{State: Delivering, Waits: why.Error(), Hint: why.Hint()})
-			return s.poll(), failure.New(failure.NoMaterial, why.Hint(), "%s", why.Error())
-		}
+	if w, ok := errors.AsType[*waitsFor](err); ok {
+		s.show(t, Status{State: Delivering, Waits: w.Error(), Hint: pki.Hint(w.error)})
+		return s.poll(), w.error
 	}
 	return s.fail(t, StepDeliver, err)
 }

@@ -19,7 +19,7 @@ const (
 // show publishes how the service stands. What Status says of versions is filled in here.
 func (s *service) show(t *turn, st Status) {
 	old, since := s.status.Load(), st.Since
-	st.Config, st.Since = t.c, t.now
+	st.Config, st.Since = t.c.Service, t.now
 	if old.State == st.State && (st.State == Failed || (old.Waits == "") == (st.Waits == "")) && (t.d.generation == nil || old.Desired.Digest == t.d.digest) {
 		st.Since = old.Since // whatever it fails over, or waits for, by now
 	}
@@ -98,10 +98,15 @@ func (r *retry) failed(what string) time.Duration {
 
 // fail publishes a failure after which it is tried again, and tells it once.
 func (s *service) fail(t *turn, step string, err error) (time.Duration, error) {
-	return s.failOf(t, step, t.d.digest, err)
+	return s.failOf(t, step, t.goal, err)
 }
 
+// failOf is fail for what is tried again under another name. Where the service's time is
+// over nothing has failed: the next start goes on.
 func (s *service) failOf(t *turn, step, what string, err error) (time.Duration, error) {
+	if t.ctx.Err() != nil {
+		return 0, t.ctx.Err()
+	}
 	wait := s.retry.failed(what)
 	s.show(t, Status{State: Failed, Step: step, Reason: failure.ReasonOf(err, failure.NotWritable), Error: oneLine(err), Hint: pki.Hint(err), Retry: s.retry.at})
 	s.tellFailure(t, EventFailed, step, err)

@@ -12,7 +12,6 @@ import (
 	"github.com/spinecert/spinecert/internal/deliver/failure"
 	"github.com/spinecert/spinecert/internal/deliver/haproxy"
 	"github.com/spinecert/spinecert/internal/deliver/prove"
-	"github.com/spinecert/spinecert/internal/deliver/set"
 	"github.com/spinecert/spinecert/internal/deliver/systemd"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/trust"
@@ -37,7 +36,7 @@ func (s *service) command(ctx context.Context, t *turn, argv []string, step, oth
 	if systemd.Supervised() {
 		return s.manager.bus.Hook(ctx, s.name, step)
 	}
-	return command.Run(ctx, argv, Environment(t.c, step), otherwise)
+	return command.Run(ctx, argv, Environment(t.c.Service, step), otherwise)
 }
 
 // Environment is what a command of a service is told: its name, its slot, its
@@ -138,7 +137,7 @@ func (s *service) forHAProxy(t *turn, m *made) ([]haproxy.File, error) {
 		if other == nil && !m.Up {
 			break
 		}
-		if other == nil || !slices.ContainsFunc(other.Files, func(o set.Entry) bool { return o.Name == e.Name && o.SHA256 == e.SHA256 }) {
+		if !other.has(e) {
 			changed[haproxyKind(m.Formats[e.Name])] = true
 		}
 	}
@@ -152,7 +151,7 @@ func (s *service) forHAProxy(t *turn, m *made) ([]haproxy.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, haproxy.File{Path: stable(t.c, e.Name), Kind: kind, Data: data})
+		files = append(files, haproxy.File{Path: stable(t.c.Service, e.Name), Kind: kind, Data: data})
 	}
 	return files, nil
 }
@@ -211,9 +210,6 @@ func (s *service) prove(t *turn, m *made) error {
 		if t.down && t.untold { // nobody starts it meanwhile
 			p.Within = min(p.Within, firstLook)
 		}
-		if want.Identity == nil {
-			return proveRefused(ctx, p, want)
-		}
 		return prove.Prove(ctx, p, want)
 	})
 }
@@ -239,7 +235,7 @@ func (s *service) want(t *turn, m *made) (prove.Want, error) {
 	}
 	w := prove.Want{Chain: chain, Others: slices.Concat(id.Chain(), t.d.generation.Identity.Chain(), t.d.trust.Bundle().Certificates()), Identity: id}
 	if !s.manager.accepts(t.d.trust, id) {
-		w.Identity = nil
+		w.Identity, w.MayRefuse = nil, true
 	}
 	return w, nil
 }
@@ -265,31 +261,6 @@ func (m *Manager) accepts(state *trust.State, id *pki.Identity) bool {
 	m.verdict.Store(v)
 	return v.accepted
 }
-
-// proveRefused is prove.Prove without an identity: a service that asks for one and goes
-// no further without has shown what it serves.
-func proveRefused(ctx context.Context, p config.Probe, want prove.Want) (seen prove.Seen, err error) {
-	ctx, cancel := context.WithTimeout(ctx, p.Within)
-	defer cancel()
-	wait := time.Duration(0)
-	for row := 0; row < p.Stable; {
-		select {
-		case <-ctx.Done():
-			return seen, err
-		case <-time.After(wait):
-		}
-		if seen, err = prove.Look(ctx, p, nil); err == nil || failure.ReasonOf(err, "") == failure.RefusedUs {
-			err = prove.Match(seen, want)
-		}
-		if row, wait = row+1, betweenLooks; err != nil {
-			row, wait = 0, 2*betweenLooks
-		}
-	}
-	return seen, err
-}
-
-// betweenLooks is between handshakes without an identity.
-const betweenLooks = 60 * time.Millisecond
 
 // each looks at every address at once, and returns the first failure in their order.
 func (s *service) each(t *turn, m *made, look func(context.Context, config.Probe, prove.Want) (prove.Seen, error)) error {

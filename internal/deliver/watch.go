@@ -3,14 +3,13 @@ package deliver
 import (
 	"context"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver/failure"
 	"github.com/spinecert/spinecert/internal/deliver/prove"
-	"github.com/spinecert/spinecert/internal/deliver/set"
+	"github.com/spinecert/spinecert/internal/format"
 )
 
 // watch looks after a service that is where it should be: its files, and now and then
@@ -27,7 +26,7 @@ func (s *service) watch(t *turn) (time.Duration, error) {
 			s.show(t, Status{State: Delivering, Waits: w.why, Window: w.window, Reason: failure.Drift, Error: oneLine(err)})
 			return s.next(t, w.until), err
 		}
-		if wait, later := s.retry.later(t, t.d.digest); later {
+		if wait, later := s.retry.later(t, t.goal); later {
 			return wait, s.lastFailure()
 		}
 		s.tell(t, Event{Kind: EventDrift, Reason: failure.Drift, Err: err})
@@ -41,9 +40,6 @@ func (s *service) watch(t *turn) (time.Duration, error) {
 		return s.poll(), nil
 	}
 	if err := s.lookAtIt(t, s.record.Proved); err != nil {
-		if t.ctx.Err() != nil {
-			return 0, t.ctx.Err()
-		}
 		return s.astray(t, err)
 	}
 	if s.status.Load().State == Failed {
@@ -90,11 +86,7 @@ func (s *service) lookAtIt(t *turn, m *made) error {
 	return s.each(t, m, func(ctx context.Context, p config.Probe, want prove.Want) (prove.Seen, error) {
 		ctx, cancel := context.WithTimeout(ctx, firstLook)
 		defer cancel()
-		seen, err := prove.Look(ctx, p, want.Identity)
-		if err == nil {
-			err = prove.Match(seen, want)
-		}
-		return seen, err
+		return prove.See(ctx, p, want)
 	})
 }
 
@@ -103,13 +95,10 @@ func (s *service) lookAtIt(t *turn, m *made) error {
 func (s *service) astray(t *turn, err error) (time.Duration, error) {
 	reason := failure.ReasonOf(err, "")
 	first := s.retry.what != lookWord
-	if (reason == failure.WrongCertificate || reason == failure.WrongChain) && (first || t.forced()) {
+	if t.ctx.Err() == nil && (reason == failure.WrongCertificate || reason == failure.WrongChain) && (first || t.forced()) {
 		s.tellFailure(t, EventFailed, StepProve, err)
 		step, again := s.apply(t, s.record.Proved)
-		switch {
-		case t.ctx.Err() != nil:
-			return 0, t.ctx.Err()
-		case again != nil:
+		if again != nil {
 			return s.failOf(t, step, lookWord, again)
 		}
 		s.told, s.retry, s.lookAt = "", retry{}, t.now.Add(s.lookEvery())
@@ -163,11 +152,9 @@ func (s *service) alone(a *made) bool {
 		return false
 	}
 	for _, e := range a.Files {
-		switch a.Formats[e.Name] {
-		case "trust-pem", "trust-pkcs12", "crl-pem", "ldaprc":
-			if p == nil || !slices.ContainsFunc(p.Files, func(o set.Entry) bool { return o.Name == e.Name && o.SHA256 == e.SHA256 }) {
-				return false
-			}
+		// A format of a version that is not known here may be of anything.
+		if known, ok := format.Find(a.Formats[e.Name]); (!ok || known.Needs&(format.Trust|format.CRLs) != 0) && !p.has(e) {
+			return false
 		}
 	}
 	return true
@@ -185,7 +172,7 @@ func (s *service) showHeld(t *turn) {
 // synchronous reports whether the service was seen to serve what its slot has now.
 // Nothing is read for it.
 func (s *service) synchronous() bool {
-	d, err := s.manager.desire(*s.config.Load())
+	d, err := s.manager.desire(s.config.Load())
 	was := s.synced.Load()
 	return err == nil && was != nil && *was == d.memory && s.status.Load().State == InSync
 }

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -227,7 +225,7 @@ func (s served) owner(f config.ServiceFile, r *report) {
 
 func (s served) group(f config.ServiceFile, r *report) {
 	name, us := s.service.Name, s.daemon.name()
-	id, err := groupID(f.Group)
+	id, err := config.GroupID(f.Group)
 	switch {
 	case err != nil:
 		r.fail(name, "groupadd "+f.Group+", or name another in group", "service %s: there is no group %q on this host, which should have %s", name, f.Group, f.Name)
@@ -248,18 +246,6 @@ func (s served) notGiven(r *report, hint, format string, args ...any) {
 		return
 	}
 	r.warn(s.service.Name, hint, format+"; the unit of the daemon, which does not run, may give it more", args...)
-}
-
-// groupID returns a group by name or number.
-func groupID(name string) (int, error) {
-	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
-		return int(id), nil
-	}
-	g, err := user.LookupGroup(name)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(g.Gid)
 }
 
 // servicePasswords: the daemon may read them, and nobody else.

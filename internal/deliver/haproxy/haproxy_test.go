@@ -301,7 +301,8 @@ func TestTransactions(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s.say("abort ssl cert " + theirs)
+	// HAProxy says no to whoever asks while it does something for another, and here that is the update.
+	s.until("the transaction has ended", func() bool { return strings.Contains(s.say("abort ssl cert "+theirs), "aborted") })
 	wait.Wait()
 	s.serves(first)
 }

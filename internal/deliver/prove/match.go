@@ -20,6 +20,9 @@ type Want struct {
 	// Identity is shown to a service that asks for a certificate; nil shows none. It need
 	// not be that of Chain: what was served before is proved again with what there is now.
 	Identity *pki.Identity
+	// MayRefuse says that a service which asks for a certificate may refuse us: what it
+	// has shown by then counts.
+	MayRefuse bool
 }
 
 // Match returns nil if what was seen is what is wanted: want.Chain in its order, then

@@ -25,12 +25,32 @@ const (
 func Prove(ctx context.Context, p config.Probe, want Want) (Seen, error) {
 	within, cancel := context.WithTimeout(ctx, p.Within)
 	defer cancel()
-	var leaf *x509.Certificate
-	if len(want.Chain) > 0 {
-		leaf = want.Chain[0]
-	}
-	t := trial{target: newTarget(p, want.Identity, leaf), backoff: firstBackoff}
+	t := trial{target: want.target(p), backoff: firstBackoff}
 	return t.run(ctx, within, want)
+}
+
+// See is [Look] and [Match] in one: it looks once, at what is wanted.
+func See(ctx context.Context, p config.Probe, want Want) (Seen, error) {
+	t := want.target(p)
+	return t.see(ctx, true, want)
+}
+
+// target is what to look at for what is wanted.
+func (w Want) target(p config.Probe) target {
+	var leaf *x509.Certificate
+	if len(w.Chain) > 0 {
+		leaf = w.Chain[0]
+	}
+	return newTarget(p, w.Identity, leaf)
+}
+
+// see looks once and judges what it sees.
+func (t *target) see(ctx context.Context, late bool, want Want) (Seen, error) {
+	seen, err := t.look(ctx, late)
+	if err == nil || want.MayRefuse && failure.ReasonOf(err, "") == failure.RefusedUs {
+		return judge(seen, want)
+	}
+	return seen, err
 }
 
 // A trial is a row of handshakes with one service.
@@ -65,10 +85,7 @@ func (t *trial) run(ctx, within context.Context, want Want) (Seen, error) {
 // once looks once more. It returns how long to wait until the next time, or that it is proved.
 func (t *trial) once(within context.Context, want Want) (pause time.Duration, done bool) {
 	// Only the last of the row waits for a late refusal: all others would wait as long.
-	seen, err := t.look(within, t.row+1 >= t.probe.Stable)
-	if err == nil {
-		seen, err = judge(seen, want)
-	}
+	seen, err := t.see(within, t.row+1 >= t.probe.Stable, want)
 	t.tried++
 	if err == nil {
 		t.row, t.backoff = t.row+1, firstBackoff
