@@ -34,8 +34,8 @@ func (f Files) paths() []string {
 	return out
 }
 
-// certificate returns the file that the leaf comes from.
-func (f Files) certificate() string { return cmp.Or(f.Certificate, f.PKCS12) }
+// certificate returns the file that the leaf comes from, as messages have it.
+func (f Files) certificate() string { return label(cmp.Or(f.Certificate, f.PKCS12)) }
 
 func (f Files) check() error {
 	pair := f.Certificate != "" && f.Key != "" && f.PKCS12 == "" && f.PasswordFile == ""
@@ -189,25 +189,25 @@ func (f Files) identity(m *material) (*pki.Identity, error) {
 	}
 	certs, err := pki.ParseCertificates(m.data[f.Certificate])
 	if err != nil {
-		return nil, pki.WithFile(err, f.Certificate)
+		return nil, pki.WithFile(err, label(f.Certificate))
 	}
 	if f.Chain != "" && f.Chain != f.Certificate {
 		chain, err := pki.ParseCertificates(m.data[f.Chain])
 		if err != nil {
-			return nil, pki.WithFile(err, f.Chain)
+			return nil, pki.WithFile(err, label(f.Chain))
 		}
 		certs = append(certs, chain...)
 	}
 	key, err := pki.ParseKey(m.data[f.Key])
 	if err != nil {
-		return nil, pki.WithFile(err, f.Key)
+		return nil, pki.WithFile(err, label(f.Key))
 	}
 	id, err := pki.NewIdentity(certs, key)
 	if pki.Mismatch(err) {
-		return nil, fmt.Errorf("%w, read from %q", pki.WithFile(err, f.Certificate), f.Key)
+		return nil, fmt.Errorf("%w, read from %q", pki.WithFile(err, label(f.Certificate)), label(f.Key))
 	}
 	if err != nil {
-		return nil, pki.WithFile(err, f.Certificate)
+		return nil, pki.WithFile(err, label(f.Certificate))
 	}
 	return id, nil
 }
@@ -219,14 +219,14 @@ func (f Files) fromPKCS12(m *material) (*pki.Identity, error) {
 	}
 	contents, err := pki.Parse(m.data[f.PKCS12], password)
 	if err != nil {
-		return nil, pki.WithFile(err, f.PKCS12)
+		return nil, pki.WithFile(err, label(f.PKCS12))
 	}
 	if len(contents.Keys) != 1 {
-		return nil, fmt.Errorf("read pkcs12 %q: %d private keys in it, need one", f.PKCS12, len(contents.Keys))
+		return nil, fmt.Errorf("read pkcs12 %q: %d private keys in it, need one", label(f.PKCS12), len(contents.Keys))
 	}
 	id, err := pki.NewIdentity(contents.Certificates, contents.Keys[0])
 	if err != nil {
-		return nil, pki.WithFile(err, f.PKCS12)
+		return nil, pki.WithFile(err, label(f.PKCS12))
 	}
 	return id, nil
 }

@@ -152,7 +152,7 @@ func (t *trustLook) stage(m *material, now time.Time) (*stagedTrust, *Refusal) {
 	c := &t.config
 	var sources []trust.Source
 	for _, path := range c.Trust {
-		sources = append(sources, trust.Source{Name: path, Data: m.data[path]})
+		sources = append(sources, trust.Source{Name: label(path), Data: m.data[path]})
 	}
 	bundle, err := trust.ParseBundle(sources...)
 	if err != nil {
@@ -211,11 +211,11 @@ func readCRLs(m *material, bundle *trust.Bundle, small smallLists) ([]*trust.CRL
 		}
 		contents, err := pki.Parse(m.data[path], nil)
 		if err != nil {
-			errs = append(errs, pki.WithFile(err, path))
+			errs = append(errs, pki.WithFile(err, label(path)))
 			continue
 		}
 		if len(contents.CRLs) == 0 {
-			errs = append(errs, fmt.Errorf("read crl %q: there is no CRL in it", path))
+			errs = append(errs, fmt.Errorf("read crl %q: there is no CRL in it", label(path)))
 		}
 		for _, der := range contents.CRLs {
 			crl, err := trust.ReadCRL(der, path, bundle.Certificates())

@@ -102,7 +102,7 @@ func expand(folders []string) (files []string, places []place, failed map[string
 		at, ps, err := resolve(path)
 		places = append(places, ps...)
 		if err != nil {
-			failed[path] = unreadable(err)
+			failed[path] = unreadable(named(path, err))
 			continue
 		}
 		info, err := os.Stat(at)

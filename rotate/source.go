@@ -87,7 +87,7 @@ func resolveAll(paths []string) (map[string]string, []place, error) {
 		r, ps, err := resolve(p)
 		places = append(places, ps...)
 		if err != nil && first == nil {
-			first = err
+			first = named(p, err)
 		}
 		resolved[p] = r
 	}
@@ -125,6 +125,9 @@ func readOnce(paths []string, limit int64) (m *material, torn bool, err error) {
 		data, info, err := readFile(before[p], limit)
 		if err != nil {
 			return nil, false, err
+		}
+		if err := absent(p, data); err != nil {
+			return nil, false, unreadable(err)
 		}
 		m.data[p], m.mode[p] = data, info.Mode()
 		writeChunk(h, []byte(p))
@@ -208,6 +211,11 @@ func unreadable(err error) *Refusal {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
 		r.Err = fmt.Errorf("read %q: %w", pe.Path, pe.Err)
+		if name, ok := CredentialName(pe.Path); ok {
+			r.Err = fmt.Errorf("read credential %q: %w", name, pe.Err)
+			r.Advice = CredentialAdvice(name, pe.Err)
+			return r
+		}
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):

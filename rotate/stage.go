@@ -110,7 +110,7 @@ func keyPermissions(c *SlotConfig, m *material) *Refusal {
 	}
 	for _, path := range []string{key, c.Files.PasswordFile} {
 		if mode, ok := m.mode[path]; ok && exposed(mode) {
-			return &Refusal{Reason: reasonKeyReadable, Err: fmt.Errorf("read %q: its mode %#o lets %s", path, mode.Perm(), exposure(mode)),
+			return &Refusal{Reason: reasonKeyReadable, Err: fmt.Errorf("read %q: its mode %#o lets %s", label(path), mode.Perm(), exposure(mode)),
 				Advice: fmt.Sprintf("chmod o-rwx,g-w %q, then consider whether it is still secret; key_permissions: warn accepts it", path)}
 		}
 	}

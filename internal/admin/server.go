@@ -48,6 +48,7 @@ type Backend struct {
 	Refusals   func(context.Context) []Refusal
 	Doctor     func(context.Context, DoctorRequest) (DoctorResult, error)
 	Deliver    func(context.Context, Caller, DeliverRequest) (DeliverResult, error)
+	Upgrade    func(context.Context, Caller, UpgradeRequest) (UpgradeResult, error)
 	// Trust may be nil.
 	Trust *TrustBackend
 	// Writers returns the user IDs that may change something.
@@ -85,6 +86,7 @@ func newServer(b Backend, answerIn time.Duration) *http.Server {
 	doctorRoute(mux, b)
 	refusalRoutes(mux, b)
 	serviceRoute(mux, b)
+	upgradeRoute(mux, b)
 	mux.HandleFunc("/", notSupported)
 	open := newConnections(b.Writers)
 	return &http.Server{

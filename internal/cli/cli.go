@@ -60,7 +60,7 @@ func newRootCmd(a *app) *cobra.Command {
 		Use:   "spinecert",
 		Short: "NHS Spine identities: request, inspect, verify, rotate",
 		Long: "spinecert makes requests, says what certificates are, judges them against the trust of Spine, and talks to the daemon spinecertd.\n\n" +
-			"Exit status: 0 done, 1 could not be done or examined, 2 usage or configuration, 3 examined and judged bad.",
+			"Exit status: 0 done, 1 could not be done or examined, 2 usage or configuration, 3 examined and judged bad. check has its own.",
 		SilenceErrors: true, SilenceUsage: true,
 		Args: cobra.ArbitraryArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -78,7 +78,7 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.StringVar(&a.global.output, "output", outputText, "text or json")
 	flags.DurationVar(&a.global.timeout, "timeout", 0, "how long to wait for daemon or peer (default 10s, or 30s for what changes something)")
 	complete(root, "output", outputText, outputJSON)
-	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newDoctorCmd(a), newRotateCmd(a), newRollbackCmd(a), newDeliverCmd(a), newServicesCmd(a), newReloadCmd(a), newTrustCmd(a), newStateCmd(a),
+	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newCheckCmd(a), newDoctorCmd(a), newRotateCmd(a), newRollbackCmd(a), newDeliverCmd(a), newServicesCmd(a), newReloadCmd(a), newUpgradeCmd(a), newTrustCmd(a), newStateCmd(a),
 		newConfigCmd(a), newSandboxCmd(a), newCompletionCmd(a), newVersionCmd(a), newHookCmd(a))
 	root.SetHelpCommand(newHelpCmd())
 	return root
@@ -113,7 +113,7 @@ func (a *app) checkFlags(cmd *cobra.Command) error {
 
 // laterCommands are those of the contract that this version has not.
 func laterCommands() []string {
-	return []string{"check", "alerts", "upgrade", "config systemd"}
+	return []string{"alerts"}
 }
 
 // needCommand is what a command does that only holds others.

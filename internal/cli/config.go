@@ -11,15 +11,15 @@ import (
 	"github.com/spinecert/spinecert/internal/config"
 )
 
-// newConfigCmd builds the command config, which holds check and schema.
+// newConfigCmd builds the command config, which holds check, schema and systemd.
 func newConfigCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Check the configuration, or print its schema",
+		Short: "Check the configuration, print its schema, or what it needs of systemd",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needCommand,
 	}
-	cmd.AddCommand(newConfigCheckCmd(a), newConfigSchemaCmd(a))
+	cmd.AddCommand(newConfigCheckCmd(a), newConfigSchemaCmd(a), newConfigSystemdCmd(a))
 	return cmd
 }
 

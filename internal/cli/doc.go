@@ -20,5 +20,6 @@
 //
 // 0 done. 1 could not be done or examined; so is a trust file that is no trust
 // file, as nothing was judged then. 2 usage or configuration. 3 examined and
-// judged bad.
+// judged bad. The command check alone has those of monitoring plugins: 0 OK, 1
+// WARNING, 2 CRITICAL, 3 UNKNOWN, also for wrong usage.
 package cli

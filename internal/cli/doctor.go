@@ -27,15 +27,16 @@ type doctorOptions struct {
 	version string
 	patient time.Duration
 	now     time.Time
-	kernel  func() (doctor.KernelClock, error) // nil asks it
+	kernel  func() (doctor.KernelClock, error)               // nil asks it
+	unit    func(context.Context) (*doctor.UnitState, error) // nil asks systemd
 }
 
 // newDoctorCmd builds the command doctor.
 func newDoctorCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Examine everything: configuration, clock, permissions, trust, CRLs, slots, both ends of each tunnel, and services",
-		Long: "Examines configuration, daemon, clock, permissions, trust, the route to each CRL, the certificate of each slot, each tunnel (the\n" +
+		Short: "Examine everything: configuration, unit, clock, permissions, trust, CRLs, slots, both ends of each tunnel, and services",
+		Long: "Examines configuration, daemon, its unit, clock, permissions, trust, the route to each CRL, the certificate of each slot, each tunnel (the\n" +
 			"service behind an inbound one, and the far end of an outbound one, to which the daemon connects with the identity of its slot), and each\n" +
 			"service that is delivered to: directory, owners and groups, labels, how it is reloaded, and what it serves.\n" +
 			"It changes nothing. One line for each finding: ok, warn or fail, its code, a sentence, and below it what to do. The codes are\n" +
@@ -66,7 +67,7 @@ type doctorResult struct {
 
 // runDoctor examines. There is a result unless nothing could be examined.
 func runDoctor(ctx context.Context, o *doctorOptions) (*doctorResult, error) {
-	out := doctor.Outside{Now: o.now, Version: o.version, Socket: o.daemon.socket, Kernel: o.kernel}
+	out := doctor.Outside{Now: o.now, Version: o.version, Socket: o.daemon.socket, Kernel: o.kernel, Unit: o.unit}
 	out.Status, out.StatusErr = o.askStatus(ctx)
 	out.File = o.config
 	if out.Config, out.ConfigErr = config.Load(out.File); out.ConfigErr != nil && !o.named && out.Status != nil {

@@ -53,6 +53,7 @@ state: {directory: state}
 `, filepath.Join(dir, "admin.sock"))), 0o600)
 	o := &doctorOptions{config: file, named: true, version: "v1", patient: time.Minute, now: time.Now(),
 		daemon: daemonAddress{socket: filepath.Join(dir, "admin.sock")},
+		unit:   func(context.Context) (*doctor.UnitState, error) { return nil, nil },
 		kernel: func() (doctor.KernelClock, error) {
 			return doctor.KernelClock{Synchronised: true, Estimate: 3 * time.Millisecond}, nil
 		}}

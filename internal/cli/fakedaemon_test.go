@@ -38,13 +38,26 @@ func serveFakeDaemons(t *testing.T) string {
 	old := good // a daemon that knows no requests
 	good.NewRequest, good.Request, good.Cancel, good.Import, good.Rollback = fakeNewRequest, fakeRequest, fakeCancel, fakeImport, fakeRollback
 	good.Deliver = fakeDeliver
+	good.Upgrade = func(_ context.Context, _ admin.Caller, r admin.UpgradeRequest) (admin.UpgradeResult, error) {
+		if r.TimeoutMS != 0 && r.TimeoutMS != 5000 {
+			return admin.UpgradeResult{}, errors.New("another time limit than was asked for")
+		}
+		return admin.UpgradeResult{From: "v1", To: "v2", Program: "/usr/bin/spinecertd", PID: 52, Summary: "1 of 1 slots ready", Connections: 3}, nil
+	}
 	good.Refusals = func(context.Context) []admin.Refusal { return exampleRefusals() }
 	badConfig := good
 	badConfig.Reload = func(context.Context, admin.Caller) (admin.ReloadResult, error) {
 		return admin.ReloadResult{}, &admin.Error{Code: admin.CodeConfiguration, Message: "the configuration is wrong, nothing changed",
 			Hint: "spinecert config check", Problems: []string{"/etc/s.yaml:3:5: slots.pcs: first", "/etc/s.yaml:9:1: second"}}
 	}
+	badConfig.Upgrade = func(context.Context, admin.Caller, admin.UpgradeRequest) (admin.UpgradeResult, error) {
+		return admin.UpgradeResult{From: "v1", Program: "/usr/bin/spinecertd"}, &admin.Error{Code: admin.CodeConfiguration, Message: "the new version does not take the configuration; the running daemon goes on",
+			Problems: []string{"/etc/s.yaml:3:5: slots.pcs: first"}}
+	}
 	refused := good
+	refused.Upgrade = func(context.Context, admin.Caller, admin.UpgradeRequest) (admin.UpgradeResult, error) {
+		return admin.UpgradeResult{From: "v1", Program: "/usr/bin/spinecertd"}, &admin.Error{Code: admin.CodeFailed, Message: "upgrade failed, the running daemon goes on: it ended without a word"}
+	}
 	refused.Refusals = func(context.Context) []admin.Refusal { return []admin.Refusal{} }
 	refused.Reload = func(context.Context, admin.Caller) (admin.ReloadResult, error) {
 		return admin.ReloadResult{Config: admin.ConfigStatus{File: "/etc/spinecert/spinecert.yaml"}, Refused: []string{"slot pcs: expired"}},

@@ -58,6 +58,9 @@ func outcome[T any, R interface {
 // err, so that it can end a RunE.
 func (a *app) finish(cmd *cobra.Command, r report, err error) error {
 	a.done = true
+	if isPlugin(cmd) {
+		r, err = asPlugin(r, err)
+	}
 	e := envelope{Schema: 1, Command: commandName(cmd), Result: r}
 	if err != nil {
 		exit, code := classify(err)
@@ -66,7 +69,9 @@ func (a *app) finish(cmd *cobra.Command, r report, err error) error {
 	if printErr := a.print(e, r); printErr != nil && err == nil {
 		// Nobody reads the result, or the disk it goes to is full: not done.
 		err = fmt.Errorf("write result: %w", printErr)
-		e.Exit = exitFailed
+		if e.Exit = exitFailed; isPlugin(cmd) {
+			e.Exit = int(pluginUnknown)
+		}
 	}
 	a.exit = e.Exit
 	printError(a.err, err)

@@ -17,10 +17,8 @@ type Reading struct {
 // Read returns what the clocks say now. Where the kernel does not let us ask whether
 // the clock is synchronised, it is not.
 func Read() (Reading, error) {
-	var wall, boot unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_REALTIME, &wall); err != nil {
-		return Reading{}, os.NewSyscallError("clock_gettime", err)
-	}
+	wall := time.Now().Round(0) // what everything else judges dates by, without the monotonic clock
+	var boot unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot); err != nil {
 		return Reading{}, os.NewSyscallError("clock_gettime", err)
 	}
@@ -29,7 +27,7 @@ func Read() (Reading, error) {
 	var status unix.Timex
 	_, err := unix.Adjtimex(&status)
 	return Reading{
-		Wall: time.Unix(wall.Unix()), Boot: time.Duration(boot.Nano()),
+		Wall: wall, Boot: time.Duration(boot.Nano()),
 		Synchronised: err == nil && status.Status&unix.STA_UNSYNC == 0,
 	}, nil
 }

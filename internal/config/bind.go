@@ -21,6 +21,9 @@ type reading struct {
 	wrong     map[string]bool // keys with a problem: one each is enough
 	broken    map[string]bool // keys of the wrong kind: what is missing below them is no news
 	users     []text          // of allow_users, for Load to look up
+
+	credentials string       // directory of the credentials
+	taken       []Credential // of them, those that are named
 }
 
 // A place is a key and where it, or its value, stands. An absent key has the place of its parent.

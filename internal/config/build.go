@@ -40,6 +40,7 @@ func (r *reading) config(raw *rawConfig) *Config {
 	r.separateListeners(raw, c)
 	r.keepManaged(raw, c)
 	r.services(raw, c)
+	c.credentials = r.sortedCredentials()
 	return c
 }
 
@@ -101,6 +102,7 @@ func (r *reading) environment(name string, raw *rawEnvironment) Environment {
 		RequireStaple: raw.OCSP.text == "require",
 	}
 	e.SignatureAlgorithms = r.signatures(&raw.SignatureAlgorithms)
+	r.takes(raw.Place, "environment "+name, append(usesOf(&raw.Trust, "trust"), usesOf(&raw.CRL.Files, "CRLs")...)...)
 	if !raw.NameFromCN.set {
 		e.NameFromCN = e.Profile == "nhs-g1"
 	}
@@ -221,7 +223,7 @@ func (r *reading) slot(name string, raw *rawSlot, all *rawConfig, environment st
 		r.hostName(raw.FQDN, "a host name")
 	}
 	if s.Managed == nil && !r.wrong[raw.Managed.Place.key] { // a misspelt managed misses no files
-		s.Files = r.files(&raw.Files)
+		s.Files = r.files(name, &raw.Files)
 	}
 	for _, rule := range raw.Guard.Allow.items {
 		s.Allow = append(s.Allow, rule.text)
@@ -234,7 +236,8 @@ func (r *reading) slot(name string, raw *rawSlot, all *rawConfig, environment st
 
 const filesHint = "write files: {certificate: FILE, key: FILE}, perhaps with chain, or files: {pkcs12: FILE, password_file: FILE}"
 
-func (r *reading) files(raw *rawFiles) Files {
+func (r *reading) files(slot string, raw *rawFiles) Files {
+	r.takes(raw.Place, "slot "+slot, use{&raw.Certificate, "certificate"}, use{&raw.Chain, "chain"}, use{&raw.Key, "key"}, use{&raw.PKCS12, "PKCS#12 file"}, use{&raw.PasswordFile, "password"})
 	f := Files{raw.Certificate.value, raw.Chain.value, raw.Key.value, raw.PKCS12.value, raw.PasswordFile.value}
 	parts := raw.Certificate.text + raw.Chain.text + raw.Key.text
 	switch {

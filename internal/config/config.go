@@ -26,6 +26,7 @@ type Config struct {
 	LogFormat          string // "auto", "text" or "json"
 
 	warnings     []Problem
+	credentials  []Credential
 	environments index[Environment]
 	slots        index[Slot]
 	services     index[Service]
@@ -189,8 +190,8 @@ type Address struct {
 	Address string
 }
 
-// A Listener is where to listen: Network and Address are as in [Address]. Group and Mode are for unix sockets, and Group
-// "" keeps the daemon's own.
+// A Listener is where to listen: Network and Address are as in [Address], or "systemd" and the name that a socket unit gives
+// its sockets (FileDescriptorName=). Group and Mode are for unix sockets, and Group "" keeps the daemon's own.
 type Listener struct {
 	Network string
 	Address string

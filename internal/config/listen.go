@@ -41,12 +41,23 @@ func (r *reading) listener(raw *rawListener) Listener {
 	if file, ok := strings.CutPrefix(word.text, "unix:"); ok {
 		return Listener{Network: "unix", Address: r.unix(word.place, file), Mode: 0o660}
 	}
-	if strings.HasPrefix(word.text, "systemd:") {
-		r.fail(word.place, "systemd: sockets are not supported by this version", "write HOST:PORT or unix:/path")
-		return Listener{Network: "tcp"}
+	if name, ok := strings.CutPrefix(word.text, "systemd:"); ok {
+		return Listener{Network: "systemd", Address: r.socketName(word.place, name)}
 	}
 	_, address := r.listenTCP(word)
 	return Listener{Network: "tcp", Address: address}
+}
+
+// socketWords is what FileDescriptorName= of a socket unit may be, see systemd.socket(5); the colon separates names.
+var socketWords = regexp.MustCompile(`^[ -9;-~]{1,255}$`)
+
+// socketName returns the name of a socket that systemd opens; "" after a mistake.
+func (r *reading) socketName(p place, name string) string {
+	if socketWords.MatchString(name) {
+		return name
+	}
+	r.fail(p, "must be systemd: and the name of a socket: 1 to 255 printable ASCII characters, no colon", "write what FileDescriptorName= says in the socket unit, which is by default the name of the unit: systemd:web.socket")
+	return ""
 }
 
 var modeDigits = regexp.MustCompile(`^0?[0-7]{3}$`)

@@ -112,7 +112,10 @@ func parse(data []byte, shown, absolute string, ask func(*reading)) (*Config, er
 // nil where it is none at all. ask, if there is one, asks the operating system what
 // else deserves a warning.
 func complete(data []byte, shown, absolute string, ask func(*reading)) (*Config, Problems) {
-	r := &reading{file: shown, directory: filepath.Dir(absolute), wrong: map[string]bool{}, broken: map[string]bool{}}
+	r := &reading{file: shown, directory: filepath.Dir(absolute), wrong: map[string]bool{}, broken: map[string]bool{}, credentials: unitCredentials}
+	if ask != nil {
+		r.credentials = ownCredentials()
+	}
 	body, problem := tree(data)
 	if problem != nil {
 		problem.File = shown

@@ -131,8 +131,11 @@ func probed(p Probe) []Address {
 	return []Address{{"tcp", p.Address}}
 }
 
-// key is what two addresses share that overlap: the port, or the path.
+// key is what two addresses share that overlap: the port, the path, or the name of systemd's socket.
 func (a Address) key() string {
+	if a.Network == "systemd" && a.Address != "" {
+		return "systemd:" + a.Address
+	}
 	if a.Network == "tcp" {
 		_, port, _ := net.SplitHostPort(a.Address)
 		return port

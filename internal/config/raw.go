@@ -27,7 +27,7 @@ type rawEnvironment struct {
 	Place         place
 	Profile       text       `yaml:"profile" default:"nhs-g2" enum:"nhs-g1|nhs-g2|private" doc:"What certificates of this environment look like; sets the defaults of name_from_cn and tls.cipher_suites."`
 	NameFromCN    boolean    `yaml:"name_from_cn" auto:"true for nhs-g1, else false" doc:"Take the peer's name from the CN where the certificate has no SAN. Logged and counted."`
-	Trust         list[path] `yaml:"trust" doc:"Files with roots and subCAs, in any order and form. Needed. Expired ones are kept and reported."`
+	Trust         list[path] `yaml:"trust" credential:"yes" doc:"Files with roots and subCAs, in any order and form. Needed. Expired ones are kept and reported. Each is a path or credential:NAME."`
 	AcceptableCAs automatic  `yaml:"acceptable_cas" auto:"auto" doc:"CAs named to clients in CertificateRequest: auto (the unexpired subCAs of the bundle), or a list of SHA-256 fingerprints or common names of CAs in the bundle."`
 	Revocation    text       `yaml:"revocation" default:"require" enum:"require|prefer|off" doc:"require: without a current CRL for every certificate below the root a peer is refused. prefer: it is accepted and counted. off: CRLs are not looked at."`
 	CRL           rawCRL     `yaml:"crl" doc:"Where CRLs come from."`
@@ -43,7 +43,7 @@ type rawMinimumKey struct {
 }
 
 type rawCRL struct {
-	Files   list[path] `yaml:"files" doc:"CRLs, PEM or DER: files, or directories, of which each file that ends in .crl, .pem or .der counts. An empty directory is an error, and not an empty set."`
+	Files   list[path] `yaml:"files" credential:"yes" doc:"CRLs, PEM or DER: files, or directories, of which each file that ends in .crl, .pem or .der counts. An empty directory is an error, and not an empty set. A file may be credential:NAME."`
 	Grace   duration   `yaml:"grace" default:"24h" min:"0s" max:"90d" doc:"How long a CRL is used after its nextUpdate."`
 	MaxSize size       `yaml:"max_size" default:"64MiB" min:"1KiB" max:"1GiB" doc:"Largest CRL that is read or fetched."`
 	Refresh duration   `yaml:"refresh" default:"1h" min:"1s" max:"30d" doc:"How often each CRL is asked for at least; also before its nextUpdate, and at most once a minute, or as often as this says if that is shorter."`
@@ -56,7 +56,7 @@ type rawSlot struct {
 	Place          place
 	Environment    text       `yaml:"environment" auto:"default_environment" doc:"The environment whose trust judges this identity and its peers."`
 	FQDN           text       `yaml:"fqdn" doc:"The name the certificate should carry. A managed slot needs it, and it keeps the rules for names in requests."`
-	Files          rawFiles   `yaml:"files" doc:"Where the identity is read from: certificate, key and perhaps chain, or pkcs12. A slot has either this or managed."`
+	Files          rawFiles   `yaml:"files" doc:"Where the identity is read from: certificate, key and perhaps chain, or pkcs12; each a path or credential:NAME. A slot has either this or managed."`
 	KeyPermissions text       `yaml:"key_permissions" default:"strict" enum:"strict|warn" doc:"strict: a key that others may read is refused. warn: it is used, and said. Only with files."`
 	Watch          rawWatch   `yaml:"watch" doc:"How the files are watched. Only with files."`
 	Guard          rawGuard   `yaml:"guard" doc:"What a new identity may do."`
@@ -76,11 +76,11 @@ type rawManaged struct {
 type rawFiles struct {
 	Place        place
 	Written      written
-	Certificate  path `yaml:"certificate" doc:"Leaf, perhaps followed by its chain: PEM, DER or PKCS#7."`
-	Chain        path `yaml:"chain" doc:"SubCAs that are not in the certificate file. What the bundle holds need not be repeated."`
-	Key          path `yaml:"key" doc:"Private key: PEM or DER, not encrypted."`
-	PKCS12       path `yaml:"pkcs12" doc:"Certificate, chain and key in one PKCS#12 file, instead of the three above."`
-	PasswordFile path `yaml:"password_file" doc:"File that holds the password of pkcs12. Passwords never stand in this file."`
+	Certificate  path `yaml:"certificate" credential:"yes" doc:"Leaf, perhaps followed by its chain: PEM, DER or PKCS#7."`
+	Chain        path `yaml:"chain" credential:"yes" doc:"SubCAs that are not in the certificate file. What the bundle holds need not be repeated."`
+	Key          path `yaml:"key" credential:"yes" doc:"Private key: PEM or DER, not encrypted."`
+	PKCS12       path `yaml:"pkcs12" credential:"yes" doc:"Certificate, chain and key in one PKCS#12 file, instead of the three above."`
+	PasswordFile path `yaml:"password_file" credential:"yes" doc:"File that holds the password of pkcs12. Passwords never stand in this file."`
 }
 
 type rawWatch struct {
@@ -103,7 +103,7 @@ type rawAffects struct {
 type rawTunnel struct {
 	Place         place
 	Direction     text              `yaml:"direction" enum:"inbound|outbound" doc:"inbound: terminates TLS-MA. outbound: originates it. Needed."`
-	Listen        list[rawListener] `yaml:"listen" doc:"HOST:PORT with an IP address, unix:/path, or {unix, group, mode}. Needed. Outbound: TCP on loopback only. Port 0 (any free port) on loopback only."`
+	Listen        list[rawListener] `yaml:"listen" doc:"HOST:PORT with an IP address, unix:/path, {unix, group, mode}, or systemd:NAME for the sockets that a socket unit names so. Needed. Outbound: TCP on loopback only. Port 0 (any free port) on loopback only."`
 	Forward       text              `yaml:"forward" doc:"HOST:PORT or unix:/path of the service behind the tunnel. Needed."`
 	Slot          text              `yaml:"slot" doc:"The identity that is shown to peers. Needed."`
 	Peers         list[text]        `yaml:"peers" auto:"inbound: none, must be written; outbound: host of forward" doc:"Exact names of the peers that are accepted, in lower case. [\"*\"] accepts every certificate of the environment, and must be written out."`
@@ -185,5 +185,5 @@ type rawOrganisation struct {
 
 type rawLog struct {
 	Level  text `yaml:"level" default:"info" enum:"debug|info|warn|error" doc:"Least severity that is logged."`
-	Format text `yaml:"format" default:"auto" enum:"auto|text|json" doc:"auto is text in this version."`
+	Format text `yaml:"format" default:"auto" enum:"auto|text|json" doc:"auto: fields of the journal where the journal takes standard error, as under systemd, else text. text is key=value, json a line each; both on standard error."`
 }

@@ -27,7 +27,7 @@ type rawServiceFile struct {
 	Owner        text `yaml:"owner" doc:"User who owns the file, by name or uid; empty: the daemon's own. Needs the drop-in with CAP_CHOWN."`
 	Group        text `yaml:"group" doc:"Group of the file, by name or gid, of which the daemon is a member; empty: the daemon's own."`
 	Mode         text `yaml:"mode" auto:"0644; with a private key in it 0600, or 0640 if a group is named" doc:"Permissions, octal. A file with a private key (key, combined, pkcs12, jks) must not be for others, nor be writable for its group."`
-	PasswordFile path `yaml:"password_file" doc:"File with the password of pkcs12, jks or trust-pkcs12, which need one."`
+	PasswordFile path `yaml:"password_file" credential:"yes" doc:"File with the password of pkcs12, jks or trust-pkcs12, which need one: a path or credential:NAME."`
 }
 
 type rawValidate struct {

@@ -30,6 +30,11 @@ func (r *reading) service(name string, raw *rawService, all *rawConfig) Service 
 		Reload:    r.reload(&raw.Reload),
 		KeepBad:   raw.OnFailure.text == "keep",
 	}
+	passwords := make([]use, len(raw.Deliver.Files.items))
+	for i := range raw.Deliver.Files.items {
+		passwords[i] = use{&raw.Deliver.Files.items[i].PasswordFile, "password"}
+	}
+	r.takes(raw.Deliver.Place, "service "+name, passwords...)
 	r.known(raw.Slot, &all.Slots, "slot")
 	r.probes(name, raw, &s)
 	if s.Reload.Kind != ReloadHAProxy {

@@ -123,6 +123,9 @@ func (r *reading) lending(raw *rawTunnel, t *Tunnel) {
 			continue
 		}
 		tcp = true
+		if l.Network == "systemd" {
+			continue // what it is shows when systemd has opened it
+		}
 		address, err := netip.ParseAddrPort(l.Address)
 		switch {
 		case l.Address == "":

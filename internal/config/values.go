@@ -188,16 +188,24 @@ func bounds[T int | int64 | time.Duration](v T, tag reflect.StructTag, parse fun
 	return ""
 }
 
-// path is a file; the value is absolute, or "" when none was named.
+// path is a file; the value is absolute, or "" when none was named. With the tag `credential` it may be a credential, whose name is kept.
 type path struct {
 	scalar
-	value string
+	value      string
+	credential string
 }
 
 func (f *path) bind(r *reading, p place, tag reflect.StructTag, n ast.Node) {
-	if f.read(r, p, tag, n) {
-		f.value = r.path(f.scalar)
+	if !f.read(r, p, tag, n) {
+		return
 	}
+	if name, ok := strings.CutPrefix(f.text, "credential:"); ok && tag.Get("credential") != "" {
+		if f.value = r.credential(f.scalar, name); f.value != "" {
+			f.credential = name
+		}
+		return
+	}
+	f.value = r.path(f.scalar)
 }
 
 // path returns the absolute path that s names.
@@ -206,7 +214,9 @@ func (r *reading) path(s scalar) string {
 	switch {
 	case s.text == "":
 		return ""
-	case scheme == "pkcs11" || scheme == "tpm" || scheme == "credential":
+	case scheme == "credential":
+		r.fail(s.place, "must be a path: a credential stands for a file that the daemon only reads", "write the path")
+	case scheme == "pkcs11" || scheme == "tpm":
 		r.fail(s.place, scheme+": addresses are not supported by this version", "write the path of a file")
 	case strings.Contains(s.text, "://"):
 		r.fail(s.place, "must be a path, not a URL", "")

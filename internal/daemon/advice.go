@@ -23,6 +23,9 @@ func (a advised) Hint() string { return a.hint }
 
 // adviseListen says what to do about an address that cannot be listened on.
 func adviseListen(err error) error {
+	if pki.Hint(err) != "" {
+		return err // it says itself
+	}
 	var group user.UnknownGroupError
 	hint := "see who has the address with ss -lntxp; stop that program, or name another address"
 	switch {

@@ -46,13 +46,14 @@ type audit struct {
 	max       int64
 	lost      func() // told of each line that is given up
 	unwritten [][]byte
+	shared    func() bool // another process writes the file, too, and is the one that turns it over
 
 	mu  sync.Mutex // never held over a write: who asks must not wait for the disk
 	err error      // why the last write failed; nil when all was written
 }
 
 func newAudit(dir string, limit int64) *audit {
-	return &audit{path: filepath.Join(dir, state.AuditName), max: limit, lost: func() {}}
+	return &audit{path: filepath.Join(dir, state.AuditName), max: limit, lost: func() {}, shared: func() bool { return false }}
 }
 
 // keepAudit hands a line to the goroutine that writes the audit file. Log and
@@ -160,7 +161,7 @@ func (a *audit) write() error {
 		if err != nil {
 			return auditError(a.path, err)
 		}
-		if info.Size() > 0 && info.Size()+int64(len(a.unwritten[0])) > a.max {
+		if info.Size() > 0 && info.Size()+int64(len(a.unwritten[0])) > a.max && !a.shared() {
 			if err := f.Sync(); err != nil {
 				return auditError(a.path, err)
 			}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -65,7 +66,7 @@ func staleLists(e *rotate.Environment, state *trust.State, mode trust.Mode, now 
 func staleCRL(crl *trust.CRL, asked *rotate.CRLStatus, mode trust.Mode, grace time.Duration, now time.Time) (staleList, bool) {
 	next := crl.NextUpdate()
 	end := next.Add(grace)
-	name := fmt.Sprintf("CRL of %q from %s", clipName(crl.IssuerCertificate().Subject.CommonName), clipName(crl.Origin()))
+	name := fmt.Sprintf("CRL of %q from %s", clipName(crl.IssuerCertificate().Subject.CommonName), clipName(config.SourceLabel(crl.Origin())))
 	s := staleList{severity: "warning", since: next, hint: staleHint(asked)}
 	switch {
 	case now.After(next):

@@ -2,9 +2,9 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"slices"
@@ -20,6 +20,7 @@ import (
 	"github.com/spinecert/spinecert/internal/clock"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver"
+	"github.com/spinecert/spinecert/internal/handover"
 	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/internal/tunnel"
@@ -78,6 +79,17 @@ type Daemon struct {
 
 	hangups chan os.Signal
 
+	program    string                // where the program lies, for an upgrade
+	activated  map[string][]*os.File // listening sockets that systemd made, by name
+	before     *handover.Predecessor // the process that this one takes over from; nil for a start of its own
+	running    context.Context       // of run: ends when the daemon is asked to stop
+	chores     chores
+	socket     net.Listener        // the admin API's
+	web        net.Listener        // of admin.http; nil if there is none
+	succeeded  chan struct{}       // closed when another process has taken over
+	successor  *handover.Successor // set before succeeded is closed
+	handedOver atomic.Bool         // another process writes, and is the one that systemd listens to
+
 	opening  sync.Mutex // held while tunnels are put in force, opened or closed
 	stopping bool       // guarded by opening: nothing is put in force any more
 
@@ -113,6 +125,19 @@ func Run(ctx context.Context, o Options) error {
 	// A log line to a pipe whose reader is gone fails. Without this it would end
 	// the process.
 	signal.Ignore(syscall.SIGPIPE)
+	before, err := handover.Inherited(ctx)
+	if err != nil {
+		return err
+	}
+	err = runAfter(ctx, o, before)
+	if err != nil && before != nil {
+		_ = before.Refuse(refusalOf(err)) // it may know, or be gone
+	}
+	return err
+}
+
+// runAfter is Run in the place of another process, or of none.
+func runAfter(ctx context.Context, o Options, before *handover.Predecessor) error {
 	c, err := config.Load(o.ConfigFile)
 	if err != nil {
 		return err
@@ -122,15 +147,17 @@ func Run(ctx context.Context, o Options) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	dir, err := state.Lock(c.State.Directory, state.Options{})
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	dir, err := lockState(ctx, o, c, before)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
 	d := newDaemon(o, c, dir, hangups)
-
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
+	if err := d.takeSockets(before); err != nil {
+		return err
+	}
 	return d.run(ctx)
 }
 
@@ -141,36 +168,28 @@ func newDaemon(o Options, c *config.Config, dir *state.Directory, hangups chan o
 		audit: newAudit(c.State.Directory, c.State.AuditMax), events: make(chan func(), maxEvents), lines: make(chan auditLine, maxUnwritten),
 		ready: make(chan struct{}, 1), diffs: make(chan struct{}, 1), hangups: hangups, config: c, store: newWitness(dir), renewed: make(chan string, 256), loaded: time.Now(),
 	}
+	d.program, d.succeeded = programPath(), make(chan struct{})
 	d.denied, d.recent, d.changed = newBudget(logLines, logWindow), newRecent(maxRecent), make(chan struct{}, 1)
 	d.auditRefusals, d.auditCuts = newSharedBudget(auditAllLines, auditAllWindow), newSharedBudget(auditAllLines, auditAllWindow)
 	d.handed, d.exams = make(chan func(), maxHanded), newExaminer(d.look)
 	d.clock = newClockWatch(o.Clock, d.store.last.newest)
 	d.clock.largest.Store(int64(c.ClockMaxStep))
-	d.log = newLog(o.Log, c, d.level)
-	d.audit.lost = d.metrics.lostEvents.Inc
+	d.log = newLog(o.Log, c, d.level, d.metrics.lostEvents.Inc)
+	d.audit.lost, d.audit.shared = d.metrics.lostEvents.Inc, d.handedOver.Load
 	d.keeper = rotate.New(rotate.Options{Store: d.store, CRLs: dir, Events: d.onRotate, ClockSuspect: d.clockSuspect,
 		Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
 	d.manager, d.services = newManager(d), newServices(d)
 	return d
 }
 
-func newLog(w io.Writer, c *config.Config, level *slog.LevelVar) *slog.Logger {
-	level.Set(c.LogLevel)
-	options := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
-}
-
 // run starts everything in order and stops it in the reverse one.
 func (d *Daemon) run(ctx context.Context) error {
+	d.running = ctx
 	// Log, audit and run loop outlive ctx: what happens while draining is told too.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	var group errgroup.Group
 	group.Go(func() error { doWork(background, d.events); return nil })
 	group.Go(func() error { doWork(background, d.handed); return nil })
-	group.Go(func() error { d.writeAudit(background); return nil })
 	d.lookAtClock() // before anything is judged
 	group.Go(func() error { _ = d.keeper.Run(background); return nil })
 	group.Go(func() error { d.keepClock(background); return nil })
@@ -184,44 +203,75 @@ func (d *Daemon) run(ctx context.Context) error {
 		case <-time.After(endPatience):
 		}
 	}()
-
-	socket, err := listenAdmin(ctx, d.config.Admin)
-	if err != nil {
+	if err := d.listen(ctx); err != nil {
 		return err
 	}
-	defer socket.Close()
-	web, err := d.listenHTTP(ctx)
-	if err != nil {
-		return err
-	}
-	if err := d.store.Trouble(); err != nil {
-		d.record1("state_trouble", slog.LevelError, "state directory is not as it should be; it is used as it is", slog.String("error", err.Error()), slog.String("hint", pki.Hint(err)))
-	}
-	d.record1("starting", slog.LevelInfo, "starting", slog.String("version", d.version), slog.String("config", d.file))
-	if err := d.startTunnels(ctx); err != nil {
+	defer d.socket.Close()
+	if err := d.startTunnels(ctx, func() {
+		group.Go(func() error { d.writeAudit(background); return nil }) // not before the directory is this process's
+	}); err != nil {
 		return err
 	}
 	serve, stopServing := context.WithCancel(background)
 	defer stopServing()
+	asked, stopAsking := context.WithCancel(ctx)
+	defer stopAsking()
 	group.Go(func() error { d.keepReadiness(serve); return nil })
 	group.Go(func() error { d.exams.run(serve); return nil })
-	group.Go(func() error { return serveHTTP(serve, admin.NewServer(d.backend()), socket) })
-	if web != nil {
-		group.Go(func() error { return serveHTTP(serve, d.webServer(), web) })
+	group.Go(func() error { return serveHTTP(serve, admin.NewServer(d.backend()), d.socket) })
+	if d.web != nil {
+		group.Go(func() error { return serveHTTP(serve, d.webServer(), d.web) })
 	}
 	group.Go(func() error { d.watchdog(serve); return nil })
 	group.Go(func() error { d.keepRequests(serve); return nil })
-	group.Go(func() error { return d.newInbox().Run(serve) })
 	group.Go(func() error { d.giveBackMemory(serve); return nil })
 	if ctx.Err() == nil { // else it was asked to stop while it started
-		d.staged.Store(true)
-		d.notify(sd.SdNotifyReady + "\nSTATUS=" + d.summary())
-		d.record1("ready", slog.LevelInfo, d.summary())
-		group.Go(func() error { d.answerHangups(ctx); return nil })
-		group.Go(func() error { return d.services.Run(serve) })
+		d.sayReady()
+		group.Go(func() error { d.answerHangups(asked); return nil })
+		d.chores.start(serve, d.services.Run, func(ctx context.Context) error { return d.newInbox().Run(ctx) })
+		group.Go(func() error { <-serve.Done(); d.chores.wait(); return nil })
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-d.succeeded:
+		stopServing() // the new process answers
+		stopAsking()
+		return d.leave(ctx)
+	}
 	return d.shutdown(context.WithoutCancel(ctx))
+}
+
+// listen opens what the daemon is asked and watched by, and says that it starts.
+func (d *Daemon) listen(ctx context.Context) error {
+	if err := d.listenAdmin(ctx); err != nil {
+		return err
+	}
+	if err := d.listenHTTP(ctx); err != nil {
+		return err
+	}
+	d.record1("starting", slog.LevelInfo, "starting", slog.String("version", d.version), slog.String("config", d.file))
+	return nil
+}
+
+// tellTrouble says what of the state directory could not be made ready.
+func (d *Daemon) tellTrouble() {
+	if err := d.store.Trouble(); err != nil {
+		d.record1("state_trouble", slog.LevelError, "state directory is not as it should be; it is used as it is", slog.String("error", err.Error()), slog.String("hint", pki.Hint(err)))
+	}
+}
+
+// sayReady says that connections are accepted.
+func (d *Daemon) sayReady() {
+	d.staged.Store(true)
+	d.notify(sd.SdNotifyReady + "\nSTATUS=" + d.summary())
+	level := slog.LevelInfo
+	if slices.ContainsFunc(d.keeper.Slots(), func(s *rotate.Slot) bool { return s.Snapshot() == nil }) {
+		level = slog.LevelWarn
+	}
+	d.record1("ready", level, d.summary())
+	if d.before != nil {
+		_ = d.before.Serving() // if it is gone, nobody waits
+	}
 }
 
 // answerHangups reloads on SIGHUP until ctx ends. Nothing waits for it: a
@@ -238,19 +288,33 @@ func (d *Daemon) answerHangups(ctx context.Context) {
 	}
 }
 
-// startTunnels stages all material, then opens what is ready.
-func (d *Daemon) startTunnels(ctx context.Context) error {
+// startTunnels stages all material, then opens what is ready. In between, from the call of owned on, this process is
+// the one that writes.
+func (d *Daemon) startTunnels(ctx context.Context, owned func()) error {
 	if err := d.plan(d.config).Check(); err != nil {
 		return err
+	}
+	if d.before == nil {
+		d.tellTrouble()
+		owned()
 	}
 	prepared, err := d.prepareTunnels(d.config)
 	if err != nil {
 		return err
 	}
 	d.stage(ctx, d.config)
+	if d.before != nil {
+		if err := d.takeOver(ctx); err != nil {
+			abort(prepared)
+			return err
+		}
+		d.tellTrouble()
+		owned()
+		defer d.gate.CloseInherited()
+	}
 	if ctx.Err() != nil {
 		abort(prepared)
-		return nil //nolint:nilerr // asked to stop meanwhile, which is no failure
+		return nil // asked to stop meanwhile, which is no failure
 	}
 	return d.commit(d.config, prepared)
 }
@@ -264,133 +328,8 @@ func (d *Daemon) stage(ctx context.Context, c *config.Config) {
 	}
 }
 
-// shutdown drains: nothing new is accepted, what is open may end by itself for a while.
-func (d *Daemon) shutdown(ctx context.Context) error {
-	d.notify(sd.SdNotifyStopping)
-	d.opening.Lock()
-	d.stopping = true
-	d.opening.Unlock()
-	d.mu.Lock()
-	tunnels, patience := slices.Concat(d.tunnels, d.removed), d.config.Limits.Drain
-	d.mu.Unlock()
-	d.record1("stopping", slog.LevelInfo, "stopping", slog.Duration("drain", patience))
-	impatient, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	drained := d.drain(impatient, tunnels, patience)
-	d.record1("stopped", slog.LevelInfo, "stopped", slog.Int("connections_cut", drained))
-	return nil
-}
-
-func (d *Daemon) drain(ctx context.Context, tunnels []*liveTunnel, patience time.Duration) int {
-	bounded, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	var group sync.WaitGroup
-	var cut atomic.Int64
-	for _, t := range tunnels {
-		group.Go(func() { cut.Add(int64(t.tunnel.Drain(bounded))) })
-	}
-	group.Wait()
-	return int(cut.Load())
-}
-
-// keepReadiness opens and closes listeners as slots get or lose what they serve.
-func (d *Daemon) keepReadiness(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-d.ready:
-			d.setReadiness()
-		}
-	}
-}
-
-func (d *Daemon) wakeReadiness() {
-	select {
-	case d.ready <- struct{}{}:
-	default:
-	}
-}
-
-func (d *Daemon) setReadiness() {
-	d.opening.Lock()
-	d.setReadinessLocked()
-	d.opening.Unlock()
-	if d.staged.Load() {
-		d.notify("STATUS=" + d.summary())
-	}
-}
-
-// setReadinessLocked is held by d.opening, so that what it saw of a slot is still
-// so when a tunnel that a reload gave another slot is told.
-func (d *Daemon) setReadinessLocked() {
-	for _, t := range d.liveTunnels() {
-		s := d.keeper.Slot(t.config.Slot)
-		t.tunnel.SetReady(s != nil && s.Snapshot() != nil)
-	}
-}
-
-func (d *Daemon) liveTunnels() []*liveTunnel {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.tunnels
-}
-
-// summary is one sentence for systemd and the log.
-func (d *Daemon) summary() string {
-	ready, all := 0, d.keeper.Slots()
-	missing := ""
-	var next time.Time
-	for _, s := range all {
-		snap := s.Snapshot()
-		if snap == nil {
-			missing += " " + s.Name()
-			continue
-		}
-		ready++
-		if next.IsZero() || snap.Generation.NotAfter.Before(next) {
-			next = snap.Generation.NotAfter
-		}
-	}
-	text := fmt.Sprintf("%d of %d slots ready", ready, len(all))
-	if missing != "" {
-		text += "; not ready:" + missing
-	}
-	if !next.IsZero() {
-		text += "; next expiry " + next.UTC().Format(time.DateOnly)
-	}
-	return text
-}
-
 // record1 writes one log line of the daemon itself.
 func (d *Daemon) record1(event string, level slog.Level, text string, attrs ...slog.Attr) {
 	all := append([]slog.Attr{slog.String("event", event)}, attrs...)
 	d.post(func() { d.log.LogAttrs(context.Background(), level, text, all...) })
-}
-
-// notify tells systemd, if it runs us. A failure has nobody to be told to.
-func (d *Daemon) notify(state string) { _, _ = sd.SdNotify(false, state) }
-
-// watchdog tells systemd that the run loop turns. A loop that hangs is not told.
-func (d *Daemon) watchdog(ctx context.Context) {
-	interval, err := sd.SdWatchdogEnabled(false)
-	if err != nil || interval <= 0 {
-		return
-	}
-	t := time.NewTicker(interval / 3)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-t.C:
-			if d.turning(now, interval) {
-				d.notify(sd.SdNotifyWatchdog)
-			}
-		}
-	}
-}
-
-func (d *Daemon) turning(now time.Time, within time.Duration) bool {
-	return now.Sub(d.started)-time.Duration(d.beat.Load()) < within
 }

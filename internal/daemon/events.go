@@ -121,7 +121,7 @@ func (d *Daemon) auditOf(e rotate.Event) auditLine {
 // record writes one event of rotate to the log.
 func (d *Daemon) record(e rotate.Event) {
 	level, text := slog.LevelWarn, ""
-	attrs := []slog.Attr{slog.String("event", string(e.Kind))}
+	var attrs []slog.Attr
 	if e.Slot != "" {
 		attrs = append(attrs, slog.String("slot", e.Slot))
 	}
@@ -178,12 +178,14 @@ func (d *Daemon) record(e rotate.Event) {
 		}
 		level, text = slog.LevelInfo, "source does not fit together yet; what is served stays"
 	case rotate.EventIncoherent:
-		text = "source has not fitted together for too long; what is served stays"
+		level, text = d.unlessServed(e, "source has not fitted together for too long")
 	case rotate.EventRefused:
-		text = "candidate refused; what is served stays"
+		level, text = d.unlessServed(e, "candidate refused")
 	case rotate.EventOwnChain:
-		text = "what the slot serves does not pass the trust of its environment; it goes on serving it"
-	case rotate.EventTrustPending, rotate.EventTrustRefused:
+		level, text = slog.LevelError, "what the slot serves does not pass the trust of its environment; it goes on serving it"
+	case rotate.EventTrustPending:
+		level, text = slog.LevelInfo, "trust files are not whole yet; the last trust state stays"
+	case rotate.EventTrustRefused:
 		text = "trust files not taken; the last trust state stays"
 	case rotate.EventWatchLost:
 		text = "directory cannot be watched; the poll goes on"
@@ -196,14 +198,30 @@ func (d *Daemon) record(e rotate.Event) {
 			attrs = append(attrs, slog.String("hint", hint))
 		}
 	}
-	d.log.LogAttrs(context.Background(), level, text, attrs...)
+	d.writeLine(string(e.Kind), level, text, attrs)
+}
+
+// unlessServed says what a candidate that was not taken means: little where something is served meanwhile.
+func (d *Daemon) unlessServed(e rotate.Event, text string) (slog.Level, string) {
+	if s := d.keeper.Slot(e.Slot); e.Slot != "" && (s == nil || s.Snapshot() == nil) {
+		return slog.LevelError, text + "; the slot serves nothing"
+	}
+	return slog.LevelWarn, text + "; what is served stays"
 }
 
 func (d *Daemon) recordTrouble(name string, t tunnel.Trouble) {
-	attrs := []slog.Attr{slog.String("event", "tunnel_"+string(t.Kind)), slog.String("tunnel", name), slog.String("address", t.Address)}
-	if t.Err == nil {
-		d.log.LogAttrs(context.Background(), slog.LevelInfo, "tunnel works again", attrs...)
-		return
+	level, text := slog.LevelInfo, "tunnel works again"
+	attrs := []slog.Attr{slog.String("tunnel", name), slog.String("address", t.Address)}
+	if t.Err != nil {
+		level, text = slog.LevelError, "tunnel has trouble"
+		attrs = append(attrs, slog.String("error", t.Err.Error()))
+		err := t.Err
+		if t.Kind == tunnel.TroubleListen {
+			err = adviseListen(err)
+		}
+		if hint := pki.Hint(err); hint != "" {
+			attrs = append(attrs, slog.String("hint", hint))
+		}
 	}
-	d.log.LogAttrs(context.Background(), slog.LevelError, "tunnel has trouble", append(attrs, slog.String("error", t.Err.Error()))...)
+	d.writeLine("tunnel_"+string(t.Kind), level, text, attrs)
 }

@@ -123,7 +123,7 @@ func protocolHint(err error, outbound bool) string {
 		return "both sides must offer a common cipher suite; see tls.cipher_suites"
 	case strings.Contains(words, "does not look like a TLS handshake"):
 		return "the other side does not speak TLS on this port"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case isHangUp(err):
 		if outbound {
 			return "the far side hung up: see its log; it may refuse our address, our certificate or the server name"
 		}
@@ -147,7 +147,21 @@ func (d *Daemon) refused(f *fault, told told, now time.Time) {
 		return
 	}
 	text := errorText(r, f.err) // now: what waits for the log must not hold certificates
-	d.post(func() { d.recordRefusal(r, text) })
+	level := slog.LevelWarn
+	if f.hungUp() {
+		level = slog.LevelInfo
+	}
+	d.post(func() { d.recordRefusal(r, text, level) })
+}
+
+// hungUp reports whether somebody connected to us and went away before a handshake, as port scans and the health checks of
+// load balancers do every few seconds.
+func (f *fault) hungUp() bool {
+	return f.result == string(tunnel.Failed) && !f.outbound && isHangUp(f.err)
+}
+
+func isHangUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // handOver has work done by another goroutine, in order: a review that cuts connections
@@ -199,7 +213,7 @@ func (d *Daemon) auditOfRefusal(r admin.Refusal, leaf *x509.Certificate, count u
 }
 
 // recordRefusal writes a refusal to the log, with the whole error.
-func (d *Daemon) recordRefusal(r admin.Refusal, whole string) {
+func (d *Daemon) recordRefusal(r admin.Refusal, whole string, level slog.Level) {
 	event, text := "handshake_"+r.Result, "peer not accepted"
 	switch r.Result {
 	case resultCut:
@@ -207,14 +221,14 @@ func (d *Daemon) recordRefusal(r admin.Refusal, whole string) {
 	case string(tunnel.Audited):
 		text = "peer would not be accepted; it is, as the policy of the tunnel is audit"
 	}
-	attrs := []slog.Attr{slog.String("event", event), slog.String("tunnel", r.Tunnel), slog.String("reason", r.Reason)}
+	attrs := []slog.Attr{slog.String("tunnel", r.Tunnel), slog.String("reason", r.Reason)}
 	for _, a := range []slog.Attr{slog.String("peer", r.Peer), slog.String("name", r.Name), slog.String("serial", r.Serial), slog.String("issuer", r.Issuer),
 		slog.String("rule", r.Rule), slog.String("error", whole), slog.String("hint", r.Hint)} {
 		if a.Value.String() != "" {
 			attrs = append(attrs, a)
 		}
 	}
-	d.log.LogAttrs(context.Background(), slog.LevelWarn, text, attrs...)
+	d.writeLine(event, level, text, attrs)
 }
 
 // errorText is the whole error, the word for its reason included.

@@ -157,6 +157,7 @@ func (h *host) spawn(env ...string) {
 	go func() { exited <- cmd.Wait() }()
 	h.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
+		heldToNames(h.t, h.output.String())
 		if h.t.Failed() {
 			h.t.Logf("the daemon said:\n%s", h.output)
 		}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/handover"
 	"github.com/spinecert/spinecert/internal/tunnel"
 )
 
@@ -22,42 +22,42 @@ import (
 const loopStalled = 30 * time.Second
 
 // listenAdmin opens the admin socket, 0660 for its group.
-func listenAdmin(ctx context.Context, a config.Admin) (net.Listener, error) {
-	l, err := tunnel.ListenUnix(ctx, a.Socket, 0o660, a.Group)
-	if err != nil {
-		return nil, adviseListen(fmt.Errorf("open admin socket: %w", err))
+func (d *Daemon) listenAdmin(ctx context.Context) (err error) {
+	a := d.config.Admin
+	if d.socket, err = d.inherited(handover.Admin, a.Socket); d.socket != nil || err != nil {
+		return err
 	}
-	return l, nil
+	if d.socket, err = tunnel.ListenUnix(ctx, a.Socket, 0o660, a.Group); err != nil {
+		return adviseListen(fmt.Errorf("open admin socket: %w", err))
+	}
+	return nil
 }
 
-func (d *Daemon) listenHTTP(ctx context.Context) (net.Listener, error) {
+// listenHTTP opens the address for metrics and health, if there is one.
+func (d *Daemon) listenHTTP(ctx context.Context) (err error) {
 	address := d.config.Admin.HTTP
-	if address == "" {
-		return nil, nil
+	if d.web, err = d.inherited(handover.HTTP, address); d.web != nil || err != nil || address == "" {
+		return err
 	}
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, adviseListen(fmt.Errorf("open admin.http.listen %q: %w", address, errors.Unwrap(err)))
+	if d.web, err = lc.Listen(ctx, "tcp", address); err != nil {
+		return adviseListen(fmt.Errorf("open admin.http.listen %q: %w", address, errors.Unwrap(err)))
 	}
-	return l, nil
+	return nil
 }
 
-// serveHTTP serves until ctx ends, then gives requests under way a moment.
+// serveHTTP serves until ctx ends, then gives requests under way a moment. Where the listener is closed before, they
+// have until then.
 func serveHTTP(ctx context.Context, s *http.Server, l net.Listener) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
+	<-ctx.Done()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if err := s.Shutdown(grace); err != nil {
 		return errors.Join(err, s.Close())
 	}
-	return nil
+	return <-ended
 }
 
 // webServer serves metrics and health, to GET and on loopback names only: a

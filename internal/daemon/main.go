@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"runtime/debug"
 
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/pki"
@@ -29,6 +30,9 @@ const usage = `Usage: spinecertd --config FILE [--check]
 
 // Main is the program: it returns the exit status.
 func Main(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
+	// A program of Go that panics, or that the watchdog ends, would otherwise exit with status 2: a wrong configuration, after which
+	// systemd does not start it again. So it ends by SIGABRT.
+	debug.SetTraceback("crash")
 	flags := flag.NewFlagSet("spinecertd", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }
@@ -51,7 +55,7 @@ func Main(ctx context.Context, version string, args []string, stdout, stderr io.
 	case *check:
 		return runCheck(ctx, o, stdout, stderr)
 	}
-	return report(Run(ctx, o), stderr)
+	return report(Run(ctx, o), asErrors(stderr))
 }
 
 func runCheck(ctx context.Context, o Options, stdout, stderr io.Writer) int {

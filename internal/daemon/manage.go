@@ -94,7 +94,10 @@ func (d *Daemon) onManage(e manage.Event) {
 	}
 	if e.Err != nil {
 		line.Reason = manage.Clip(e.Err.Error())
-		attrs = append(attrs, slog.String("error", line.Reason), slog.String("hint", manage.Clip(adviceOf(e.Err))))
+		attrs = append(attrs, slog.String("error", line.Reason))
+		if hint := adviceOf(e.Err); hint != "" {
+			attrs = append(attrs, slog.String("hint", manage.Clip(hint)))
+		}
 	}
 	d.record1(string(e.Kind), level, text, attrs...)
 	d.keepAudit(line)
@@ -108,9 +111,24 @@ func (d *Daemon) newInbox() *inbox.Inbox {
 
 // onInbox tells what happened in the inbox.
 func (d *Daemon) onInbox(e inbox.Event) {
-	level := slog.LevelWarn
-	if e.Kind == inbox.Accepted {
-		level = slog.LevelInfo
+	level, text := slog.LevelWarn, ""
+	switch e.Kind {
+	case inbox.Accepted:
+		level, text = slog.LevelInfo, "file in the inbox was taken"
+	case inbox.Rejected:
+		text = "file in the inbox was refused"
+	case inbox.Waiting:
+		text = "file in the inbox cannot be judged yet; it is tried again"
+	case inbox.Ignored:
+		text = "directory in the inbox is not looked at"
+	case inbox.Stuck:
+		text = "files of the inbox cannot be moved or removed"
+	case inbox.Crowded:
+		text = "many files in the inbox"
+	case inbox.Unusable:
+		level, text = slog.LevelError, "inbox cannot be used"
+	case inbox.Blind:
+		text = "inbox is not watched; the poll goes on"
 	}
 	attrs := []slog.Attr{slog.String("reason", manage.Clip(e.Reason))}
 	if e.Name != "" {
@@ -122,7 +140,7 @@ func (d *Daemon) onInbox(e inbox.Event) {
 	if e.Hint != "" {
 		attrs = append(attrs, slog.String("hint", manage.Clip(e.Hint)))
 	}
-	d.record1("inbox_"+string(e.Kind), level, "inbox", attrs...)
+	d.record1("inbox_"+string(e.Kind), level, text, attrs...)
 }
 
 // newRequest, cancelRequest, showRequest, importAnswer and rollback are what the

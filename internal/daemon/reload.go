@@ -50,7 +50,7 @@ func (d *Daemon) reload(ctx context.Context, who actor) (admin.ReloadResult, err
 	// READY comes last and says what happened, also after a failure: systemd would
 	// otherwise wait for it until its timeout and take the service for broken.
 	d.notify(sd.SdNotifyReady + "\nSTATUS=" + text)
-	d.recordReload(who, text, err)
+	d.recordReload(who, text, len(refused) > 0, err)
 	result := admin.ReloadResult{Config: d.configStatus(), Refused: refused}
 	switch {
 	case err != nil:
@@ -126,6 +126,7 @@ func (d *Daemon) warn(c *config.Config) {
 	for _, w := range c.Warnings() {
 		d.record1("config_warning", slog.LevelWarn, w.Message, slog.String("key", w.Key), slog.Int("line", w.Line))
 	}
+	d.warnSockets(c)
 }
 
 // needsRestart: what is tied to the process is not changed under it.
@@ -138,11 +139,15 @@ func needsRestart(a, b *config.Config) error {
 		{"log.format", a.LogFormat, b.LogFormat},
 	} {
 		if c.was != c.is {
-			return config.Problems{{File: b.File, Key: c.key, Message: fmt.Sprintf("cannot change from %q to %q while running", c.was, c.is),
-				Hint: "restart the daemon, or put the old value back"}}
+			return needsNewStart(b.File, c.key, c.was, c.is)
 		}
 	}
 	return nil
+}
+
+func needsNewStart(file, key, was, is string) error {
+	return config.Problems{{File: file, Key: key, Message: fmt.Sprintf("cannot change from %q to %q while running", was, is),
+		Hint: "restart the daemon, or put the old value back"}}
 }
 
 // preparedTunnel is a tunnel that will be in force if the reload commits.
@@ -193,7 +198,11 @@ func (d *Daemon) prepareTunnel(c *config.Config, tc config.Tunnel, old *liveTunn
 	} else {
 		live.binding = &binding{}
 	}
-	pending, err := live.tunnel.Prepare(tunnelConfig(tc, live.binding, c.Limits))
+	settings, err := d.tunnelConfig(tc, live.binding, c.Limits)
+	if err != nil {
+		return preparedTunnel{}, err
+	}
+	pending, err := live.tunnel.Prepare(settings)
 	if err != nil {
 		return preparedTunnel{}, err
 	}
@@ -323,8 +332,11 @@ func (d *Daemon) settleReload(err error) {
 	d.lastErr = err
 }
 
-func (d *Daemon) recordReload(who actor, text string, err error) {
+func (d *Daemon) recordReload(who actor, text string, refused bool, err error) {
 	reason, level := "", slog.LevelInfo
+	if refused {
+		level = slog.LevelWarn
+	}
 	attrs := []slog.Attr{slog.Int("uid", who.UID), slog.String("via", who.Via)}
 	if err != nil {
 		reason, level = admin.CodeConfiguration, slog.LevelError

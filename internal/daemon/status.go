@@ -109,7 +109,7 @@ func slotStatus(slot *rotate.Slot, c *config.Config) admin.Slot {
 	st := slot.Status()
 	f := st.Config.Files
 	out := admin.Slot{Name: slot.Name(), Environment: st.Config.Environment, State: string(st.State), FQDN: st.Config.FQDN,
-		Names: []string{}, Source: strings.Join(nonEmpty(f.Certificate, f.Chain, f.Key, f.PKCS12), " "), PendingSince: admin.Time{Time: st.PendingSince}}
+		Names: []string{}, Source: strings.Join(nonEmpty(config.SourceLabel(f.Certificate), config.SourceLabel(f.Chain), config.SourceLabel(f.Key), config.SourceLabel(f.PKCS12)), " "), PendingSince: admin.Time{Time: st.PendingSince}}
 	if out.Managed = st.Config.Managed; out.Managed {
 		out.Source = "managed"
 		if st.State == rotate.SlotEmpty {
@@ -173,9 +173,7 @@ func (d *Daemon) tunnelStatus(t *liveTunnel) admin.Tunnel {
 	if t.config.AnyPeer {
 		out.Peers = []string{"*"}
 	}
-	for _, a := range t.tunnel.Addrs() {
-		out.Listen = append(out.Listen, a.String())
-	}
+	out.Listen = append(out.Listen, t.tunnel.Shown()...)
 	s := d.keeper.Slot(t.config.Slot)
 	switch {
 	case s == nil || s.Snapshot() == nil:
@@ -234,6 +232,7 @@ func (d *Daemon) backend() admin.Backend {
 		Reload: func(ctx context.Context, c admin.Caller) (admin.ReloadResult, error) {
 			return d.reload(context.WithoutCancel(ctx), actor{UID: c.UID, PID: c.PID, Via: "socket"})
 		},
+		Upgrade:    d.upgrade,
 		Rotate:     d.rotateNow,
 		NewRequest: d.newRequest, Cancel: d.cancelRequest, Request: d.showRequest, Import: d.importAnswer, Rollback: d.rollback,
 		Trust:     &admin.TrustBackend{List: d.trustList, Diff: d.trustDiff, Add: d.trustAdd, Accept: d.trustAccept, Carry: d.trustCarry},

@@ -149,7 +149,7 @@ func (d *Daemon) without(v anchor.View, next *trust.Bundle, drop []string) (*tru
 }
 
 func (d *Daemon) trustAudit(event string, c admin.Caller, environment string, ca *x509.Certificate) {
-	d.record1(event, slog.LevelInfo, strings.ReplaceAll(event, "_", " "), slog.String("environment", environment), slog.String("ca", ca.Subject.String()),
+	d.record1(event, slog.LevelInfo, strings.ReplaceAll(event, "_", " "), slog.String("environment", environment), slog.String("ca", clipName(ca.Subject.String())),
 		slog.String("sha256", pki.Fingerprint(ca)), slog.Int("uid", c.UID))
 	d.keepAudit(auditLine{Time: time.Now(), Event: event, Reason: environment, Digest: pki.Fingerprint(ca), Actor: actorOf(c)})
 }

@@ -49,7 +49,8 @@ func sameEndpoint(a, b config.Tunnel) bool {
 		slices.Equal(a.TLS.CipherSuites, b.TLS.CipherSuites) && a.TLS.Resumption == b.TLS.Resumption && a.ServerName == b.ServerName
 }
 
-func tunnelConfig(t config.Tunnel, e tunnel.Endpoint, limits config.Limits) tunnel.Config {
+// tunnelConfig translates a tunnel. The error is of a socket that systemd should have passed.
+func (d *Daemon) tunnelConfig(t config.Tunnel, e tunnel.Endpoint, limits config.Limits) (tunnel.Config, error) {
 	c := tunnel.Config{
 		Direction: tunnel.Direction(t.Direction), Forward: tunnel.Forward(t.Forward), Endpoint: e,
 		ProxyProtocol: t.ProxyProtocol, AllowFrom: t.AllowFrom, Handshake: t.Timeouts.Handshake, Dial: t.Timeouts.Dial,
@@ -59,10 +60,9 @@ func tunnelConfig(t config.Tunnel, e tunnel.Endpoint, limits config.Limits) tunn
 	if t.Timeouts.KeepAlive == 0 {
 		c.KeepAlive = -1 // off, see tunnel.Config
 	}
-	for _, l := range t.Listen {
-		c.Listen = append(c.Listen, tunnel.Listen{Network: l.Network, Address: l.Address, Mode: l.Mode, Group: l.Group})
-	}
-	return c
+	var err error
+	c.Listen, err = d.listeners(t)
+	return c, err
 }
 
 // allowedUsers returns the users of this host who may use an outbound tunnel, nil

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -159,6 +160,10 @@ const maxPassword = 4096
 // readPassword reads the first line of a file that nobody else may read.
 func readPassword(path string) ([]byte, error) {
 	wrong := func(advice, format string, args ...any) error {
+		if name, ok := rotate.CredentialName(path); ok {
+			err := fmt.Errorf(format, args...)
+			return failure.New(failure.NoMaterial, rotate.CredentialAdvice(name, err), "read password, credential %q: %w", name, err)
+		}
 		return failure.New(failure.NoMaterial, advice, "read password file %q: %w", path, fmt.Errorf(format, args...))
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -181,6 +186,9 @@ func readPassword(path string) ([]byte, error) {
 	}
 	line, _, _ := bytes.Cut(data, []byte("\n"))
 	line = bytes.TrimSuffix(line, []byte("\r"))
+	if _, ok := rotate.CredentialName(path); ok && string(line) == rotate.MissingCredential {
+		return nil, wrong("", "%w", fs.ErrNotExist)
+	}
 	if len(line) == 0 || len(data) > maxPassword {
 		return nil, wrong("write the password into its first line", "its first line is no password")
 	}

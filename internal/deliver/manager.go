@@ -34,7 +34,8 @@ func New(o Options) *Manager {
 		writers: make(chan struct{}, 2*runtime.NumCPU())}
 }
 
-// Run works until ctx ends, and returns when nothing is done any more. It is called once.
+// Run works until ctx ends, and returns when nothing is done any more. Called again, it
+// begins with what is recorded, as after a restart.
 func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()
 	m.ctx = ctx
@@ -47,7 +48,19 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.ctx = nil // nothing is started any more
 	m.mu.Unlock()
 	m.workers.Wait()
-	return m.bus.Close()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, s := range m.services {
+		if s.cancel == nil { // it came while nothing ran
+			continue
+		}
+		again := newService(m, s.config.Load().Service)
+		again.status.Store(s.status.Load())
+		m.services[name] = again
+	}
+	bus := m.bus
+	m.bus = systemd.New()
+	return bus.Close()
 }
 
 // start has a service looked after. m.mu is held.

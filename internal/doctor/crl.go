@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/rotate/fetch"
@@ -158,14 +159,14 @@ func (e environment) tryRoute(ctx context.Context, client *fetch.Client, o *rout
 	current := have != nil && e.Now.Before(have.NextUpdate())
 	level, rest := e.missing(), "; no list of it is in force"
 	if have != nil {
-		rest = fmt.Sprintf("; the list in force is from %q, and ended on %s", have.Origin(), stamp(have.NextUpdate()))
+		rest = fmt.Sprintf("; the list in force is from %q, and ended on %s", config.SourceLabel(have.Origin()), stamp(have.NextUpdate()))
 	}
 	if current {
-		level, rest = Warn, fmt.Sprintf("; the list in force is from %q, and good until %s", have.Origin(), stamp(have.NextUpdate()))
+		level, rest = Warn, fmt.Sprintf("; the list in force is from %q, and good until %s", config.SourceLabel(have.Origin()), stamp(have.NextUpdate()))
 	}
 	if err := client.Permits(o.address); err != nil {
 		if current && have.Origin() != o.address { // a host without a route, as it should be
-			r.ok(o.address, "%s of environment %s is not fetched; a list of it comes from %q, and is good until %s", o.address, e.Name(), have.Origin(), stamp(have.NextUpdate()))
+			r.ok(o.address, "%s of environment %s is not fetched; a list of it comes from %q, and is good until %s", o.address, e.Name(), config.SourceLabel(have.Origin()), stamp(have.NextUpdate()))
 			return
 		}
 		r.add(level, o.address, "add the host to crl.hosts of the environment, or bring lists: crl.files, spinecert trust crl FILE",
@@ -246,7 +247,7 @@ func crlLists(_ context.Context, e environment, r *report) {
 		if strings.HasPrefix(c.Origin(), "http:") {
 			continue // crlRoutes
 		}
-		what := fmt.Sprintf("the list of %s from %q in environment %s", quote(c.IssuerCertificate()), c.Origin(), e.Name())
+		what := fmt.Sprintf("the list of %s from %q in environment %s", quote(c.IssuerCertificate()), config.SourceLabel(c.Origin()), e.Name())
 		left, age := c.NextUpdate().Sub(e.Now), e.Now.Sub(c.ThisUpdate())
 		switch {
 		case left <= -e.config.CRL.Grace:

@@ -23,6 +23,7 @@ const (
 const (
 	Config      = "CONFIG"
 	Daemon      = "DAEMON"
+	Unit        = "UNIT"
 	Clock       = "CLOCK"
 	Permissions = "PERMISSIONS"
 	Trust       = "TRUST"
@@ -34,7 +35,7 @@ const (
 
 // Codes returns every code, in the order of the sections.
 func Codes() []string {
-	return []string{Config, Daemon, Clock, Permissions, Trust, CRL, Slot, Tunnel, Service}
+	return []string{Config, Daemon, Unit, Clock, Permissions, Trust, CRL, Slot, Tunnel, Service}
 }
 
 // Line is one finding.

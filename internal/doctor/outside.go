@@ -29,17 +29,22 @@ type Outside struct {
 	StatusErr error         // then why
 	Holder    int           // process that holds the state directory; 0: none is known
 
-	Kernel func() (KernelClock, error) // nil is AskKernel
+	Kernel func() (KernelClock, error)               // nil is AskKernel
+	Unit   func(context.Context) (*UnitState, error) // nil is AskUnit
 }
 
-// Examine looks at configuration, daemon and clock.
+// Examine looks at configuration, daemon, its unit, and clock.
 func (o Outside) Examine(ctx context.Context) []Line {
 	if o.Kernel == nil {
 		o.Kernel = AskKernel
 	}
+	if o.Unit == nil {
+		o.Unit = AskUnit
+	}
 	return examine(ctx, o, []check[Outside]{
 		{Config, configReadable}, {Config, configInForce},
 		{Daemon, daemonAnswers}, {Daemon, daemonReady}, {Daemon, daemonVersion},
+		{Unit, unitFits},
 		{Clock, clockPlausible}, {Clock, clockSynchronised}, {Clock, clockSuspect},
 	})
 }

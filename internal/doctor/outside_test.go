@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"os"
 	"regexp"
@@ -21,6 +22,7 @@ func healthy() Outside {
 		Now: noon, Version: "v1", File: "/etc/s.yaml", Config: &config.Config{File: "/etc/s.yaml"}, Modified: noon.Add(-time.Hour), Socket: "/run/s.sock",
 		Status: &admin.Status{Version: "v1", PID: 7, Ready: true, Config: admin.ConfigStatus{File: "/etc/s.yaml", Loaded: noon.Add(-time.Minute)}},
 		Kernel: func() (KernelClock, error) { return KernelClock{true, 3 * time.Millisecond}, nil },
+		Unit:   func(context.Context) (*UnitState, error) { return nil, nil },
 	}
 }
 

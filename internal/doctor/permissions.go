@@ -45,7 +45,7 @@ func trustPermissions(_ context.Context, in Inside, r *report) {
 func (in Inside) notWritable(r *report, what, path string) {
 	info, err := os.Stat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // whoever needs it says so
+	case errors.Is(err, fs.ErrNotExist), err != nil && isCredential(path): // whoever needs it says so
 	case err != nil:
 		r.warn(path, "run as root, or as the user of the daemon", "%s cannot be looked at: %v", what, err)
 	case info.Mode()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0:
@@ -77,7 +77,7 @@ func keyPermissions(_ context.Context, in Inside, r *report) {
 
 func (in Inside) secret(r *report, what, path string, strict bool) {
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err != nil && isCredential(path) {
 		return // the slot says so
 	}
 	if err != nil {

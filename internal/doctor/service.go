@@ -18,6 +18,7 @@ import (
 	"github.com/spinecert/spinecert/internal/deliver/set"
 	"github.com/spinecert/spinecert/internal/durable"
 	"github.com/spinecert/spinecert/pki"
+	"github.com/spinecert/spinecert/rotate"
 )
 
 // served is one service.
@@ -282,6 +283,10 @@ func (s served) password(ctx context.Context, path string, r *report) {
 	})
 	if err != nil {
 		r.warn(name, asHint(err), "service %s: the password file %q cannot be looked at: %v", name, path, err)
+		return
+	}
+	if credential, ok := rotate.CredentialName(path); ok && found.err != nil {
+		r.fail(name, rotate.CredentialAdvice(credential, found.err), "service %s: %s cannot read the password, credential %q: %v", name, s.daemon.name(), credential, found.err)
 		return
 	}
 	if found.err != nil {

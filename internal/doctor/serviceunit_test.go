@@ -14,7 +14,7 @@ import (
 // envUnits says that a test runs beside the units of TestUnits.
 const envUnits = "SPINECERT_TEST_DOCTOR_UNITS"
 
-func unit(name, action string) func(b *bay) {
+func byUnit(name, action string) func(b *bay) {
 	return func(b *bay) {
 		b.c.Reload = config.Reload{Kind: config.ReloadUnit, Unit: name, Action: action}
 	}
@@ -45,10 +45,10 @@ func TestWithin(t *testing.T) {
 		t.Skip("TestUnits runs it, where its units are")
 	}
 	oddities(t, []odd{
-		{"it runs", unit("runs.service", "reload"), `ok SERVICE service nginx: unit runs.service runs`},
-		{"it does not", unit("down.service", "reload"), `fail SERVICE service nginx: unit down.service does not run // systemctl start down.service; journalctl -u down.service -n 20$`},
-		{"it need not", unit("down.service", "try-restart"), `warn SERVICE service nginx: unit down.service does not run, and try-restart leaves it so // systemctl start down.service`},
-		{"there is none", unit("none.service", "reload"), `fail SERVICE service nginx: look at unit "none.service": .* // is the name right\? systemctl status none.service`},
+		{"it runs", byUnit("runs.service", "reload"), `ok SERVICE service nginx: unit runs.service runs`},
+		{"it does not", byUnit("down.service", "reload"), `fail SERVICE service nginx: unit down.service does not run // systemctl start down.service; journalctl -u down.service -n 20$`},
+		{"it need not", byUnit("down.service", "try-restart"), `warn SERVICE service nginx: unit down.service does not run, and try-restart leaves it so // systemctl start down.service`},
+		{"there is none", byUnit("none.service", "reload"), `fail SERVICE service nginx: look at unit "none.service": .* // is the name right\? systemctl status none.service`},
 		{"beside HAProxy", func(b *bay) {
 			b.c.Reload = config.Reload{Kind: config.ReloadHAProxy, Socket: b.path("admin.sock"), Unit: "none.service", Action: "reload"}
 			l, err := net.Listen("unix", b.path("admin.sock"))
@@ -66,7 +66,7 @@ func TestWithin(t *testing.T) {
 func TestUnitsAway(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus")
 	b := newBay(t)
-	unit("nginx.service", "reload")(b)
+	byUnit("nginx.service", "reload")(b)
 	lines := b.examine()
 	if found := matching(lines, `fail SERVICE service nginx: talk to systemd over D-Bus: `); len(found) != 1 || found[0].Hint == "" {
 		t.Error(text(lines))

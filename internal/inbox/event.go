@@ -83,7 +83,7 @@ func advice(topic string, err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return "give the directory back to the daemon's user; spinecert state verify shows what it should be"
 	case errors.Is(err, fs.ErrNotExist):
-		return "make it anew, or restart the daemon, which does"
+		return "make it anew: systemd-tmpfiles --create spinecert.conf; without that file, restart the daemon, which does"
 	}
 	return ""
 }

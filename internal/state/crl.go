@@ -172,13 +172,13 @@ func (d *Directory) OpenCRL(environment, address string) (*os.File, error) {
 
 // SpoolCRL returns an empty file for a download, readable and writable, on the same
 // file system as the lists. It has no name: it is gone when it is closed, or when the
-// process ends.
+// process ends. So it is no change that would have to wait, and a process that has handed the
+// directory over gets one, too.
 func (d *Directory) SpoolCRL() (*os.File, error) {
-	end, err := d.begin(crlName)
-	if err != nil {
+	if err := d.isOurs(); err != nil {
 		return nil, err
 	}
-	defer end()
+	defer d.hold(crlName)()
 	if err := d.makeBelow(crlName); err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func (e *HeldError) Hint() string {
 // Then the layout is made and what a crash left behind is removed. If the disk does
 // not allow that, Lock succeeds nevertheless, and [Directory.Trouble] says why.
 func Lock(dir string, o Options) (*Directory, error) {
-	group := groupID(cmp.Or(o.inbox, inboxGroup))
+	group := inboxGroupID(o)
 	if err := makeAll(o.Disk, dir, group); err != nil {
 		return nil, &failure{doing: "make state directory", path: dir, err: err, hint: "make it, mode 0700, and give it to the user that the daemon runs as"}
 	}
@@ -58,7 +58,7 @@ func Lock(dir string, o Options) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.disk = o.Disk
+	d.disk, d.group = o.Disk, group
 	info, err := d.root.Stat()
 	if err == nil && info.Mode()&0o022 != 0 {
 		err = failf("lock state directory", dir, fmt.Sprintf("chmod go-w %q, then look with: spinecert state verify", dir),
@@ -73,6 +73,8 @@ func Lock(dir string, o Options) (*Directory, error) {
 	d.trouble = errors.Join(d.layout(group), d.sweep())
 	return d, nil
 }
+
+func inboxGroupID(o Options) int { return groupID(cmp.Or(o.inbox, inboxGroup)) }
 
 // makeAll makes a directory and those above it. The group that drops answers into
 // the inbox gets through them.
@@ -123,10 +125,7 @@ func (d *Directory) lockFile(f *os.File) error {
 		return nil
 	}
 	d.lock = f
-	// A full disk must not keep the daemon from starting: the lock holds without the pid.
-	if ask(d.disk, "write") == nil && f.Truncate(0) == nil {
-		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
+	d.noteHolder()
 	return nil
 }
 

@@ -39,6 +39,8 @@ type Directory struct {
 	lock *os.File // nil: read-only
 
 	trouble error
+	group   int   // who drops answers into the inbox
+	pause   pause // of changes
 
 	mu    sync.Mutex // guards slots
 	slots map[string]*sync.Mutex
@@ -64,14 +66,17 @@ func openRoot(dir string) (*os.File, error) {
 	return root, err
 }
 
-// Close releases the lock, if it is held. Nothing can be done with d after that.
+// Close releases the lock, if it is held and was not handed over. Nothing can be done with d after that.
 func (d *Directory) Close() error {
 	err := d.root.Close()
-	if d.lock != nil {
-		// Said, and not left to the close: a child that is being started has the file, too.
-		err = errors.Join(err, syscall.Flock(int(d.lock.Fd()), syscall.LOCK_UN), d.lock.Close())
+	if d.lock == nil {
+		return err
 	}
-	return err
+	if !d.pause.shared() {
+		// Said, and not left to the close: a child that is being started has the file, too.
+		err = errors.Join(err, syscall.Flock(int(d.lock.Fd()), syscall.LOCK_UN))
+	}
+	return errors.Join(err, d.lock.Close())
 }
 
 // Path returns the path of the directory, as it was given.
@@ -102,22 +107,35 @@ func (d *Directory) abs(elements ...string) string {
 // begin starts a change to a slot, or to what else has a name. It is over with the
 // function that is returned.
 func (d *Directory) begin(name string) (end func(), err error) {
-	if d.lock == nil {
-		return nil, fail("change state directory", d.path, ErrReadOnly)
+	if err := d.isOurs(); err != nil {
+		return nil, err
 	}
-	held, err := d.root.Stat()
+	leave, err := d.pause.enter()
 	if err != nil {
 		return nil, fail("change state directory", d.path, err)
 	}
+	done := d.hold(name)
+	return func() { done(); leave() }, nil
+}
+
+// isOurs returns why the directory may not be changed by this process, but for a pause.
+func (d *Directory) isOurs() error {
+	if d.lock == nil {
+		return fail("change state directory", d.path, ErrReadOnly)
+	}
+	held, err := d.root.Stat()
+	if err != nil {
+		return fail("change state directory", d.path, err)
+	}
 	// Another directory in its place is not locked by us.
 	if there, err := os.Stat(d.path); err != nil || !os.SameFile(held, there) {
-		return nil, failf("change state directory", d.path, "put the directory back, or restart the daemon", "was moved away while it was in use")
+		return failf("change state directory", d.path, "put the directory back, or restart the daemon", "was moved away while it was in use")
 	}
 	if !d.isLock(d.lock) {
-		return nil, failf("change state directory", d.path, "restart the daemon, which takes the lock anew; put nothing over a state directory that is in use",
+		return failf("change state directory", d.path, "restart the daemon, which takes the lock anew; put nothing over a state directory that is in use",
 			"its lock %q was removed or replaced while it was in use", lockName)
 	}
-	return d.hold(name), nil
+	return nil
 }
 
 // hold waits until nobody else changes what has this name.

@@ -147,7 +147,7 @@ func (v *verifier) top(name string) {
 func (v *verifier) inbox() {
 	for _, name := range []string{inboxName, inboxName + "/done", inboxName + "/rejected"} {
 		if !v.d.exists(name) {
-			v.find(name, CodeMissing, "is missing", "the daemon makes it when it starts")
+			v.find(name, CodeMissing, "is missing", "systemd-tmpfiles --create spinecert.conf; without that file the daemon makes it when it starts")
 			continue
 		}
 		v.entry(name, unix.S_IFDIR, inboxPermissions, olderInbox)

@@ -13,6 +13,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/tunnel/peercred"
@@ -50,9 +51,10 @@ type Listen struct {
 	Address string      // host:port, port 0 being any; or an absolute path
 	Mode    fs.FileMode // of a unix socket; 0 is 0600
 	Group   string      // of a unix socket, name or number; "" leaves it
-	// File is an inherited listening socket (a systemd socket unit), which
-	// stays the caller's. While the tunnel is not ready its connections wait
-	// with the kernel. Address is then only its name.
+	// File is a listening socket that the service manager holds (a systemd socket
+	// unit), and stays the caller's. Closing it here would leave peers waiting with the
+	// kernel, so that while the tunnel is not ready its connections are accepted and
+	// closed. Address is then only its name.
 	File *os.File
 }
 
@@ -107,6 +109,8 @@ type listen struct {
 	Listen
 	key string // what an unchanged address keeps over a reload
 	gid int    // -1 leaves it
+	// lends says that whoever connects acts with the identity of this host.
+	lends bool
 }
 
 // check returns the settings of c for the tunnel called name, or everything that
@@ -211,9 +215,15 @@ func (s *settings) permits(from stream) error {
 
 // check validates l, the index-th address of the tunnel called name.
 func (l Listen) check(name string, index int, d Direction) (listen, error) {
-	checked := listen{Listen: l, key: l.Network + " " + l.Address, gid: -1}
+	checked := listen{Listen: l, key: l.Network + " " + l.Address, gid: -1, lends: d == Outbound}
 	if l.File != nil {
-		checked.key = "inherited " + l.Address
+		info, err := l.File.Stat() // several sockets may have one name
+		if err != nil {
+			return listen{}, fmt.Errorf("look at socket %q: %w", l.Address, err)
+		}
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			checked.key = fmt.Sprintf("passed %s, %d", l.Address, stat.Ino)
+		}
 		return checked, nil
 	}
 	if err := checkAddress(l.Network, l.Address); err != nil {
@@ -227,7 +237,7 @@ func (l Listen) check(name string, index int, d Direction) (listen, error) {
 		}
 		ip, err := netip.ParseAddr(host)
 		if d == Outbound && host != "localhost" && (err != nil || !ip.IsLoopback()) {
-			return listen{}, fmt.Errorf("%q is not on loopback, and an outbound tunnel lends its identity", l.Address)
+			return listen{}, notLoopback(l.Address)
 		}
 		return checked, nil
 	}

@@ -76,9 +76,17 @@ func (c *Conn) Verdict() trust.Verdict {
 // returns false.
 func (c *Conn) Cut(cause string) bool { return c.stop(cause, nil) }
 
+var errAway = errors.New("refuse connection: the tunnel has nothing to serve")
+
 // accept takes a new connection in, or closes it before any crypto.
 func (t *Tunnel) accept(s stream) {
 	set := t.settings.Load()
+	if t.away.Load() {
+		remote := s.RemoteAddr()
+		_ = s.Close()
+		t.observer.handshake(Handshake{Result: Failed, Reason: NotReady, Remote: remote, Err: errAway})
+		return
+	}
 	addr := addrOf(s.RemoteAddr())
 	limit := LimitAllowFrom
 	if set.allows(addr) {

@@ -40,6 +40,15 @@
 // go first. PerSource counts inbound connections in handshake, not those that
 // are established: a proxy may well be a single source of thousands.
 //
+// # Sockets of other processes
+//
+// Listen.File is a socket that the service manager holds. It cannot be closed, only left alone: while the tunnel is not ready, what
+// connects is accepted and closed.
+//
+// A process hands its own sockets to the next one, and no connection is lost: Gate.Listening of the old one gives duplicates, Gate.Inherit of
+// the new one takes them, and its tunnels accept from SetReady on. For a moment both do. Then Gate.Relinquish and Drain end the old one, and
+// Gate.CloseInherited in the new one closes what no tunnel has any more.
+//
 // # Memory
 //
 // A connection through which nothing flows holds its TLS state, two goroutines

@@ -40,7 +40,7 @@ type Gate struct {
 // NewGate returns a Gate with these limits.
 func NewGate(l Limits) *Gate {
 	g := &Gate{sources: make(map[netip.Addr]int)}
-	g.sockets.byKey = make(map[string]*socket)
+	g.sockets.byKey, g.sockets.inherited = make(map[string]*socket), make(map[string]Inherited)
 	g.SetLimits(l)
 	return g
 }

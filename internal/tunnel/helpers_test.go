@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(proxyEnv) != "" {
 		os.Exit(proxy(os.Getenv(proxyEnv)))
 	}
+	if os.Getenv(heirEnv) != "" {
+		os.Exit(heir())
+	}
 	goleak.VerifyTestMain(m)
 }
 

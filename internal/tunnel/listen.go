@@ -20,11 +20,7 @@ const staleProbe = time.Second
 // accepts yet. at replaces the address of l if it is not empty.
 func (l listen) open(ctx context.Context, at string) (net.Listener, error) {
 	if l.File != nil {
-		ln, err := net.FileListener(l.File) // a duplicate: the original stays the caller's
-		if err != nil {
-			return nil, fmt.Errorf("take over inherited socket %q: %w", l.Address, err)
-		}
-		return ln, nil
+		return l.openPassed()
 	}
 	if l.Network == "unix" {
 		return l.openUnix(ctx)
@@ -44,6 +40,23 @@ func (l listen) open(ctx context.Context, at string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %q: %w", l.Address, err)
 	}
 	return ln, nil
+}
+
+// openPassed listens on a duplicate of the socket that the service manager holds.
+func (l listen) openPassed() (net.Listener, error) {
+	ln, err := listenOn(l.File)
+	if err != nil {
+		return nil, fmt.Errorf("listen on socket %q: %w", l.Address, err)
+	}
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && l.lends && !tcp.IP.IsLoopback() {
+		_ = ln.Close()
+		return nil, fmt.Errorf("listen on socket %q: %w", l.Address, notLoopback(tcp.String()))
+	}
+	return ln, nil
+}
+
+func notLoopback(address string) error {
+	return fmt.Errorf("%q is not on loopback, and an outbound tunnel lends its identity", address)
 }
 
 // family keeps an IPv4 address to IPv4: Go would open 0.0.0.0 for IPv6 as well,

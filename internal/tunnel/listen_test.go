@@ -369,31 +369,3 @@ func TestUnreadyStillChecksListeners(t *testing.T) {
 		t.Error("no error")
 	}
 }
-
-// TestInheritedListener serves a socket that somebody else made.
-func TestInheritedListener(t *testing.T) {
-	made, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := made.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = made.Close()
-	defer file.Close()
-	b := newBackend(t, "tcp", nil, echo)
-	s := start(t, Inbound, tls.VersionTLS12, b.Addr(), func(c *Config) {
-		c.Listen = []Listen{{Address: "web.socket", File: file}}
-	})
-	exchange(t, s.secure(t, tls.VersionTLS12, nil), "hello")
-	address := s.Addrs()[0].String()
-	s.SetReady(false)
-	waiting, err := net.Dial("tcp", address) // waits with the kernel
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer waiting.Close()
-	s.SetReady(true)
-	exchange(t, tls.Client(waiting, s.spine.clientConfig(tls.VersionTLS12)), "hello")
-}

@@ -17,6 +17,8 @@ import (
 type sockets struct {
 	mu    sync.Mutex // also guards the listening state of every Tunnel
 	byKey map[string]*socket
+	// inherited are sockets of another process that no tunnel has taken yet, by key.
+	inherited map[string]Inherited
 }
 
 // socket is one listening socket and its accept loop.
@@ -29,10 +31,11 @@ type socket struct {
 	claim   *Pending      // who gets it next; guarded by sockets.mu
 	runs    bool          // the accept loop was started; guarded by sockets.mu
 	stop    chan struct{} // closed with the socket
+	ended   chan struct{} // closed by the accept loop at its end
 }
 
 func newSocket(l listen, ln net.Listener) *socket {
-	s := &socket{address: l.Address, listen: l, ln: ln, stop: make(chan struct{})}
+	s := &socket{address: l.Address, listen: l, ln: ln, stop: make(chan struct{}), ended: make(chan struct{})}
 	if l.Network == "unix" && l.File == nil {
 		s.file, _ = identify(l.Address)
 	}
@@ -61,11 +64,13 @@ func (ss *sockets) claimLocked(ctx context.Context, p *Pending, l listen, keep b
 		s.claim = p
 		return nil
 	}
-	ln, err := l.open(ctx, p.tunnel.ports[l.key])
+	if _, ok := ss.inherited[l.key]; ok && !keep {
+		return nil // it is open, and taken when the tunnel is ready
+	}
+	s, err := ss.openLocked(ctx, l, p.tunnel.ports[l.key])
 	if err != nil {
 		return err
 	}
-	s := newSocket(l, ln)
 	if !keep {
 		s.close()
 		return nil
@@ -118,6 +123,7 @@ const (
 // system is out of descriptors or memory it pauses, longer each time, and says
 // so once: the connection that waits would make an eager loop spin.
 func (s *socket) accept() {
+	defer close(s.ended)
 	var pause time.Duration
 	for {
 		c, err := s.ln.Accept()

@@ -25,9 +25,11 @@ type Tunnel struct {
 	epoch          atomic.Uint64            // raised when a Review begins, before it lists connections
 	reviews        sync.Mutex               // one Review at a time
 	received, sent atomic.Int64
+	away           atomic.Bool // not ready: what is accepted all the same is closed
 
 	// Guarded by gate.sockets.mu.
 	ready, closed bool
+	told          bool // SetReady was called
 	retry         *time.Timer
 	pause         time.Duration
 	troubled      map[string]string // by key: the last error that was reported
@@ -59,13 +61,15 @@ func New(ctx context.Context, name string, g *Gate, o Observer) *Tunnel {
 func (t *Tunnel) Name() string { return t.name }
 
 // SetReady opens or closes the listeners: a tunnel whose slot serves nothing
-// keeps them closed. Open connections stay. What cannot be opened is reported
-// as Trouble and tried again.
+// keeps them closed. Those of Listen.File cannot be closed: connections to them are, at
+// once. Open connections stay. What cannot be opened is reported as Trouble and tried
+// again. Before the first call nothing listens, and nothing is closed.
 func (t *Tunnel) SetReady(ready bool) {
 	ss := &t.gate.sockets
 	ss.mu.Lock()
-	changed := t.ready != ready
-	t.ready = ready
+	changed := t.ready != ready || !t.told
+	t.ready, t.told = ready, true
+	t.away.Store(!ready)
 	var events []Trouble
 	if changed {
 		t.pause = 0
@@ -102,10 +106,20 @@ func (t *Tunnel) reconcileLocked() []Trouble {
 
 // wantedLocked returns the listeners the tunnel ought to have now.
 func (t *Tunnel) wantedLocked() []listen {
-	if set := t.settings.Load(); set != nil && t.ready && !t.closed {
+	set := t.settings.Load()
+	if set == nil || t.closed || !t.told {
+		return nil
+	}
+	if t.ready {
 		return set.listen
 	}
-	return nil
+	var others []listen
+	for _, l := range set.listen {
+		if l.File != nil {
+			others = append(others, l)
+		}
+	}
+	return others
 }
 
 func (t *Tunnel) wantsLocked(key string) bool {
@@ -122,11 +136,10 @@ func (t *Tunnel) openLocked(l listen) error {
 	ss := &t.gate.sockets
 	s := ss.byKey[l.key]
 	if s == nil {
-		ln, err := l.open(t.ctx, t.ports[l.key])
-		if err != nil {
+		var err error
+		if s, err = ss.openLocked(t.ctx, l, t.ports[l.key]); err != nil {
 			return err
 		}
-		s = newSocket(l, ln)
 		ss.byKey[l.key] = s
 	}
 	if owner := s.owner.Load(); owner != nil && owner != t || s.claim != nil {
@@ -181,17 +194,43 @@ func (t *Tunnel) Addrs() []net.Addr {
 	ss := &t.gate.sockets
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	set := t.settings.Load()
-	if set == nil {
-		return nil
-	}
 	var addrs []net.Addr
-	for _, l := range set.listen {
-		if s := ss.byKey[l.key]; s != nil && s.owner.Load() == t {
-			addrs = append(addrs, s.ln.Addr())
-		}
+	for _, s := range t.servingLocked() {
+		addrs = append(addrs, s.ln.Addr())
 	}
 	return addrs
+}
+
+// Shown returns the addresses for people: as Addrs does, with the name of one that came
+// as Listen.File.
+func (t *Tunnel) Shown() []string {
+	ss := &t.gate.sockets
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	var shown []string
+	for _, s := range t.servingLocked() {
+		address := s.ln.Addr().String()
+		if s.listen.File != nil {
+			address += " (" + s.address + ")"
+		}
+		shown = append(shown, address)
+	}
+	return shown
+}
+
+// servingLocked returns the sockets that serve, in the order of the configuration.
+func (t *Tunnel) servingLocked() []*socket {
+	set := t.settings.Load()
+	if set == nil || !t.ready {
+		return nil
+	}
+	var serving []*socket
+	for _, l := range set.listen {
+		if s := t.gate.sockets.byKey[l.key]; s != nil && s.owner.Load() == t {
+			serving = append(serving, s)
+		}
+	}
+	return serving
 }
 
 // Stats are the counts of a tunnel.
@@ -262,14 +301,29 @@ func (t *Tunnel) Close() int {
 	return t.Drain(ctx)
 }
 
-// shut closes the listeners for good.
+// shut closes the listeners for good. What they had accepted is served, though it
+// was at the last moment: where another process goes on with the socket, nobody may
+// notice that.
 func (t *Tunnel) shut() {
 	ss := &t.gate.sockets
 	ss.mu.Lock()
 	t.closed = true
+	var accepting []*socket
+	for _, s := range ss.byKey {
+		if s.owner.Load() == t && s.runs {
+			accepting = append(accepting, s)
+		}
+	}
 	events := t.reconcileLocked()
 	ss.mu.Unlock()
 	t.report(events)
+	for _, s := range accepting {
+		select {
+		case <-s.stop:
+			<-s.ended
+		default: // it goes to another tunnel
+		}
+	}
 }
 
 // refuse takes no more connections, and returns what is closed when there are

@@ -143,7 +143,7 @@ func testPermissions(h *host) {
 		}
 	}
 	// spinecert doctor says the same of each.
-	out, _ := h.Exec(h.t.Context(), "/usr/local/bin/spinecert", "doctor")
+	out, _ := h.Exec(h.t.Context(), "/usr/bin/spinecert", "doctor")
 	for _, word := range []string{"ReadWritePaths=/srv/outside", "SupplementaryGroups=others", "CapabilityBoundingSet=CAP_CHOWN"} {
 		if !strings.Contains(out, word) {
 			h.t.Errorf("doctor does not say %q:\n%s", word, out)
@@ -187,14 +187,14 @@ func testRestart(h *host) {
 			h.Run("rm", "-f", gate, log)
 			h.own = p.rotate()
 			p.own = h.own
-			p.until("the command runs", func() bool { return p.log(log) == "began" })
+			p.Until("the command runs", func() bool { return p.log(log) == "began" })
 			run := p.Run("systemctl", "show", "--value", "-p", "InvocationID", "spinecert-hook@slow:reload")
 			if how == "restart" {
 				p.Run("systemctl", "restart", "spinecertd")
 			} else {
 				p.Run("systemctl", "kill", "--kill-who=main", "--signal=KILL", "spinecertd")
 			}
-			p.until("the next daemon runs it anew", func() bool { return p.log(log) == "began began" })
+			p.Until("the next daemon runs it anew", func() bool { return p.log(log) == "began began" })
 			if now := p.Run("systemctl", "show", "--value", "-p", "InvocationID", "spinecert-hook@slow:reload"); now == run {
 				t.Error("it is the same run of the unit")
 			}

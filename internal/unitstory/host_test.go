@@ -1,30 +1,21 @@
 package unitstory
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/spinecert/spinecert/internal/box"
+	"github.com/spinecert/spinecert/internal/hostbox"
 	"github.com/spinecert/spinecert/internal/testpki"
 )
 
-const (
-	// patience is how long anything may take; each takes a fraction.
-	patience = time.Minute
-
-	ownName = "pcs.thirdparty.nhs.uk"
-)
+const ownName = "pcs.thirdparty.nhs.uk"
 
 // host is a box with spinecertd in it, and the PKI of its slot.
 type host struct {
-	*box.Box
+	hostbox.Host
 	t   *testing.T
 	sub *testpki.Authority
 	own *testpki.Leaf // what the files of the slot hold
@@ -36,7 +27,7 @@ type host struct {
 // part is the host for a part of the test.
 func (h *host) part(t *testing.T) *host {
 	p := *h
-	p.t, p.Box = t, h.Box.For(t)
+	p.t, p.Host = t, h.Host.For(t)
 	return &p
 }
 
@@ -101,38 +92,13 @@ type service struct {
 	Hint      string  `json:"hint"`
 }
 
-// spinecert runs a command in the box, as root, and returns its exit status, its
-// result and its error.
-func (h *host) spinecert(args ...string) (exit int, result json.RawMessage, code string) {
-	h.t.Helper()
-	out, err := h.Command(h.t.Context(), append([]string{"/usr/local/bin/spinecert", "--output", "json"}, args...)...).Output()
-	var ended *exec.ExitError
-	if errors.As(err, &ended) {
-		exit = ended.ExitCode()
-	} else if err != nil {
-		h.t.Fatalf("spinecert %q: %v", args, err)
-	}
-	var said struct {
-		Result json.RawMessage `json:"result"`
-		Error  struct {
-			Code string `json:"code"`
-		} `json:"error"`
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &said); err != nil {
-		h.t.Fatalf("spinecert %q: last line of the output: %v: %s", args, err, out)
-	}
-	return exit, said.Result, said.Error.Code
-}
-
 // service returns what `spinecert services` says of one, and whether it is there.
 func (h *host) service(name string) (service, bool) {
 	h.t.Helper()
-	_, result, _ := h.spinecert("services")
 	var all struct {
 		Services []service `json:"services"`
 	}
-	_ = json.Unmarshal(result, &all) // none: the daemon does not answer
+	_ = json.Unmarshal(h.Ask("services").Result, &all) // none: the daemon does not answer
 	for _, s := range all.Services {
 		if s.Name == name {
 			return s, true
@@ -144,7 +110,7 @@ func (h *host) service(name string) (service, bool) {
 // state waits until a service stands as wanted: state, step and reason.
 func (h *host) state(name, state, step, reason string) service {
 	h.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(hostbox.Patience); ; time.Sleep(50 * time.Millisecond) {
 		s, ok := h.service(name)
 		if ok && s.State == state && s.Step == step && s.Reason == reason {
 			return s
@@ -159,9 +125,9 @@ func (h *host) state(name, state, step, reason string) service {
 func (h *host) settled(name string) service {
 	h.t.Helper()
 	var s service
-	h.until(name+" is in sync with the files of the slot", func() bool {
+	h.Until(name+" is in sync with the files of the slot", func() bool {
 		s, _ = h.service(name)
-		return s.State == "in_sync" && s.Proved.Leaf == fingerprint(h.own)
+		return s.State == "in_sync" && s.Proved.Leaf == hostbox.Fingerprint(h.own)
 	})
 	if s.Delivered != s.Proved || s.Desired.Digest != s.Proved.Digest {
 		h.t.Errorf("%s is in sync, and was delivered something else: %+v", name, s)
@@ -172,8 +138,8 @@ func (h *host) settled(name string) service {
 // deliver is `spinecert deliver`, with a wanted exit status.
 func (h *host) deliver(want int, args ...string) {
 	h.t.Helper()
-	if exit, result, code := h.spinecert(append([]string{"deliver"}, args...)...); exit != want {
-		h.t.Errorf("spinecert deliver %q: exit status %d, want %d; code %q, %s", args, exit, want, code, result)
+	if a := h.Ask(append([]string{"deliver"}, args...)...); a.Exit != want {
+		h.t.Errorf("spinecert deliver %q: exit status %d, want %d; code %q, %s", args, a.Exit, want, a.Error.Code, a.Result)
 	}
 }
 
@@ -181,8 +147,8 @@ func (h *host) deliver(want int, args ...string) {
 // nothing of the daemon.
 func (h *host) serves(address string, want *testpki.Leaf) {
 	h.t.Helper()
-	if got, err := h.look(address); err != nil || got != fingerprint(want) {
-		h.t.Errorf("%s serves %q, %v; want %s", address, got, err, fingerprint(want))
+	if got, err := h.look(address); err != nil || got != hostbox.Fingerprint(want) {
+		h.t.Errorf("%s serves %q, %v; want %s", address, got, err, hostbox.Fingerprint(want))
 	}
 }
 
@@ -190,9 +156,9 @@ func (h *host) serves(address string, want *testpki.Leaf) {
 // of the reload yet may take a connection after the handshakes of the proof.
 func (h *host) soon(address string, want *testpki.Leaf) {
 	h.t.Helper()
-	h.until(address+" serves what was delivered", func() bool {
+	h.Until(address+" serves what was delivered", func() bool {
 		got, err := h.look(address)
-		return err == nil && got == fingerprint(want)
+		return err == nil && got == hostbox.Fingerprint(want)
 	})
 }
 
@@ -219,20 +185,4 @@ func (h *host) says(s service, words ...string) {
 			h.t.Errorf("%s: %q, hint %q: does not say %q", s.Name, s.Error, s.Hint, word)
 		}
 	}
-}
-
-// until waits for something to be so.
-func (h *host) until(what string, ok func() bool) {
-	h.t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			h.t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
-}
-
-// fingerprint is the SHA-256 of a certificate, lower-case hex.
-func fingerprint(leaf *testpki.Leaf) string {
-	sum := sha256.Sum256(leaf.Cert.Raw)
-	return hex.EncodeToString(sum[:])
 }

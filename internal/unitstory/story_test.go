@@ -2,7 +2,6 @@ package unitstory
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/box"
+	"github.com/spinecert/spinecert/internal/hostbox"
 	"github.com/spinecert/spinecert/internal/testpki"
 )
 
@@ -75,26 +75,31 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// install makes a host by the pages: what stands there as commands is run, and what
-// stands there as a file is installed.
+// install makes a host with the units that are shipped and by the page: what stands
+// there as commands is run, and what stands there as a file is installed.
 func install(t *testing.T) *host {
 	t.Helper()
 	programs, built := t.TempDir(), make(chan error, 1)
-	go func() { built <- build(t, programs) }() // as the box boots
-	h := &host{Box: box.Start(t), t: t, services: map[string]string{}}
+	go func() { built <- hostbox.Build(t.Context(), programs) }() // as the box boots
+	h := &host{Host: hostbox.New(t, box.Start(t), "/usr/bin/spinecert"), t: t, services: map[string]string{}}
 	h.sub = testpki.NewRoot(t, testpki.KeyType("ecdsa-p256"), testpki.Name("Test Root Authority")).SubCA(t, testpki.KeyType("ecdsa-p256"), testpki.Name("Test Authentication"))
 	if err := <-built; err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"spinecertd", "spinecert"} {
-		h.PushFile("/usr/local/bin/"+name, programs+"/"+name, 0o755)
+		h.PushFile("/usr/bin/"+name, programs+"/"+name, 0o755)
 	}
-	manual := blocksOf(t, "install.md")
-	h.commands(only(t, manual, "2. User, directories, modes", ""))
-	h.Push("/etc/systemd/system/spinecertd.service", []byte(only(t, manual, "6. The unit", "ini")), 0o644)
+	const shipped = "../../systemd/"
+	h.PushFile("/usr/lib/systemd/system/spinecertd.service", shipped+"spinecertd.service", 0o644)
+	h.PushFile("/usr/lib/sysusers.d/spinecert.conf", shipped+"spinecert.sysusers", 0o644)
+	h.PushFile("/usr/lib/tmpfiles.d/spinecert.conf", shipped+"spinecert.tmpfiles", 0o644)
+	h.Run("systemd-sysusers", "spinecert.conf")
+	h.Run("systemd-tmpfiles", "--create", "spinecert.conf")
+	h.Run("install", "-d", "-m", "0755", "/etc/spinecert", "/etc/spinecert/trust")
+	h.Run("install", "-d", "-o", "root", "-g", "spinecert", "-m", "0750", "/etc/spinecert/pcs")
 
 	page := blocksOf(t, "services/systemd.md")
-	h.PushFile("/usr/src/spinecert/systemd/spinecert-hook@.service", "../../systemd/spinecert-hook@.service", 0o644)
+	h.PushFile("/usr/src/spinecert/systemd/spinecert-hook@.service", shipped+"spinecert-hook@.service", 0o644)
 	h.commands(only(t, page, "Directory and group", ""))
 	h.commands(only(t, page, "Commands", ""))
 	for path, text := range files(t, page) {
@@ -112,16 +117,6 @@ func install(t *testing.T) *host {
 	h.Run("systemctl", "daemon-reload")
 	h.Run("systemctl", "start", "polkit")
 	return h
-}
-
-// build builds both programs as they are shipped, at once, as they have most of their packages in common.
-func build(t *testing.T, directory string) error {
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", directory, "github.com/spinecert/spinecert/cmd/spinecertd", "github.com/spinecert/spinecert/cmd/spinecert")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the programs: %w\n%s", err, out)
-	}
-	return nil
 }
 
 // commands runs the commands of a page.
@@ -172,7 +167,7 @@ func testRotation(h *host) {
 		h.rotate()
 		s := h.settled("nginx")
 		h.t.Logf("rotation %d: %s", i+1, time.Since(start).Round(time.Millisecond))
-		if s.Served.Leaf != fingerprint(h.own) || s.Served.Generation != was.Served.Generation+1 {
+		if s.Served.Leaf != hostbox.Fingerprint(h.own) || s.Served.Generation != was.Served.Generation+1 {
 			h.t.Errorf("generation %d of leaf %s is served, after %d", s.Served.Generation, s.Served.Leaf, was.Served.Generation)
 		}
 		h.soon(nginxSite, h.own)
@@ -181,7 +176,7 @@ func testRotation(h *host) {
 		h.t.Errorf("nginx was process %s, and is %s", pid, now)
 	}
 	h.deliver(0, "nginx")
-	if out, err := h.Exec(h.t.Context(), "/usr/local/bin/spinecert", "doctor"); err != nil || strings.Contains(out, "fail ") || strings.Contains(out, "warn SERVICE") || !strings.Contains(out, "ok SERVICE service nginx: unit nginx.service runs") {
+	if out, err := h.Exec(h.t.Context(), "/usr/bin/spinecert", "doctor"); err != nil || strings.Contains(out, "fail ") || strings.Contains(out, "warn SERVICE") || !strings.Contains(out, "ok SERVICE service nginx: unit nginx.service runs") {
 		h.t.Errorf("doctor, of what is as it should be: %v\n%s", err, out)
 	}
 }
@@ -247,7 +242,7 @@ func testPolkit(h *host) {
 	polkit(replaced(h.t, rule, `"nginx.service"`, `"other.service"`))
 	h.rotate()
 	s := h.state("nginx", "failed", "reload", "not_permitted")
-	h.says(s, `user "spinecert"`, "org.freedesktop.systemd1.manage-units", `unit "nginx.service"`, `verb "reload"`, rulePath, "50-spinecert.rules.example")
+	h.says(s, `user "spinecert"`, "org.freedesktop.systemd1.manage-units", `unit "nginx.service"`, `verb "reload"`, rulePath, "spinecert config systemd")
 	h.holds(nginxFile, old)
 	h.serves(nginxSite, old)
 	polkit(rule)

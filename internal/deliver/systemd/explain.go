@@ -70,5 +70,5 @@ func (w work) rule() string {
 	if u, err := user.Current(); err == nil {
 		who = fmt.Sprintf("user %q", u.Username)
 	}
-	return fmt.Sprintf("have polkit allow %s the action org.freedesktop.systemd1.manage-units with unit %q and verb %q, in /etc/polkit-1/rules.d/50-spinecert.rules, made from 50-spinecert.rules.example; polkitd must be installed", who, w.unit, w.verb)
+	return fmt.Sprintf("have polkit allow %s the action org.freedesktop.systemd1.manage-units with unit %q and verb %q, in /etc/polkit-1/rules.d/50-spinecert.rules, which spinecert config systemd prints; polkitd must be installed", who, w.unit, w.verb)
 }

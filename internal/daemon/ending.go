@@ -1,0 +1,88 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"os/signal"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/spinecert/spinecert/internal/handover"
+)
+
+// shutdown drains: nothing new is accepted, what is open may end by itself for a while.
+func (d *Daemon) shutdown(ctx context.Context) error {
+	d.notify(sd.SdNotifyStopping)
+	d.sayLeave()
+	d.opening.Lock()
+	d.stopping = true
+	d.opening.Unlock()
+	d.mu.Lock()
+	tunnels, patience := slices.Concat(d.tunnels, d.removed), d.config.Limits.Drain
+	d.mu.Unlock()
+	d.record1("stopping", slog.LevelInfo, "stopping", slog.Duration("drain", patience))
+	impatient, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	drained := d.drain(impatient, tunnels, patience)
+	d.record1("stopped", slog.LevelInfo, "stopped", slog.Int("connections_cut", drained))
+	return nil
+}
+
+// leave ends a process whose place another has taken: its connections may end by themselves for a while. A
+// signal to stop is for both, and a second one ends the wait. So does the end of the other process, unless that was
+// asked to: what starts in its place has to wait for this one.
+func (d *Daemon) leave(ctx context.Context) error {
+	d.sayLeave()
+	d.mu.Lock()
+	tunnels, patience := slices.Concat(d.tunnels, d.removed), d.config.Limits.Drain
+	d.mu.Unlock()
+	impatient, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	context.AfterFunc(ctx, func() {
+		second, end := signal.NotifyContext(impatient, syscall.SIGTERM, syscall.SIGINT)
+		defer end()
+		<-second.Done()
+		stop()
+	})
+	lost := make(chan bool, 1)
+	go func() {
+		gone := d.successor.Lost(impatient)
+		lost <- gone
+		if gone {
+			stop()
+		}
+	}()
+	cut := d.drain(impatient, tunnels, patience)
+	_ = handover.Barrier() // nobody is left to be told
+	d.record1("left", slog.LevelInfo, "stopped; another process has taken over", slog.Int("connections_cut", cut))
+	stop()
+	if <-lost {
+		return errSuccessor
+	}
+	return nil
+}
+
+// sayLeave tells a process that this one took over from, and that still drains, that this one ends as it
+// is asked to.
+func (d *Daemon) sayLeave() {
+	if d.before != nil {
+		_ = d.before.Leave() // it may have ended
+	}
+}
+
+func (d *Daemon) drain(ctx context.Context, tunnels []*liveTunnel, patience time.Duration) int {
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var group sync.WaitGroup
+	var cut atomic.Int64
+	for _, t := range tunnels {
+		group.Go(func() { cut.Add(int64(t.tunnel.Drain(bounded))) })
+	}
+	group.Wait()
+	return int(cut.Load())
+}
