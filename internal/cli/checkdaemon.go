@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spinecert/spinecert/internal/admin"
+)
+
+// daemonLook is a look at what the daemon has: the slots that were named, or everything.
+func (o *checkOptions) daemonLook(limits checkLimits) look {
+	return look{
+		do: func(ctx context.Context) []checkItem {
+			client := o.daemon.client()
+			s, err := client.Status(ctx)
+			if err != nil {
+				return []checkItem{o.silent(err)}
+			}
+			d := &daemonCheck{Status: s, limits: limits, now: o.now}
+			if len(o.slots) > 0 {
+				return d.named(unique(o.slots))
+			}
+			environments, err := client.Trust(ctx)
+			items := d.everything(environments)
+			if err != nil {
+				items = append(items, fault(checkDaemon, o.daemon.socket, pluginUnknown, fmt.Errorf("the daemon does not say which CAs it has: %w", err)))
+			}
+			return items
+		},
+		late: fault(checkDaemon, o.daemon.socket, pluginCritical, fmt.Errorf("the daemon on %q did not answer in %s", o.daemon.socket, o.limit)),
+	}
+}
+
+// silent is a daemon that does not answer. Who may not ask it has learnt nothing.
+func (o *checkOptions) silent(err error) checkItem {
+	status := pluginCritical
+	if errors.Is(err, fs.ErrPermission) {
+		status = pluginUnknown
+	}
+	i := fault(checkDaemon, o.daemon.socket, status, o.daemon.explain(err))
+	if len(o.slots) == 0 && noDaemon(err) {
+		i.Hint += "; on a host without a daemon name what to check: --file, --endpoint"
+	}
+	return i
+}
+
+// daemonCheck judges how the daemon stands.
+type daemonCheck struct {
+	admin.Status
+	limits checkLimits
+	now    time.Time
+}
+
+// everything are the items of a whole daemon.
+func (d *daemonCheck) everything(environments []admin.TrustEnvironment) []checkItem {
+	var items []checkItem
+	if d.Config.Error != "" {
+		items = append(items, checkItem{Kind: checkConfiguration, Name: d.Config.File, Status: pluginWarning,
+			Message: "the configuration on disk is not in force: " + strings.ReplaceAll(d.Config.Error, "\n", "; "), Hint: "correct it, then spinecert reload"})
+	}
+	for i := range d.Slots {
+		items = append(items, d.slot(&d.Slots[i]))
+	}
+	for _, e := range environments {
+		for i := range e.CAs {
+			items = append(items, d.ca(e.Name, &e.CAs[i]))
+		}
+	}
+	return append(items, d.conditions(func(string) bool { return true })...)
+}
+
+// named are the items of some slots, and of what depends on them or they on.
+func (d *daemonCheck) named(slots []string) []checkItem {
+	var items []checkItem
+	for _, name := range slots {
+		at := slices.IndexFunc(d.Slots, func(s admin.Slot) bool { return s.Name == name })
+		if at < 0 {
+			i := fault(checkSlot, name, pluginUnknown, fmt.Errorf("there is no slot %q", name))
+			i.Hint = "see spinecert status for the slots there are"
+			items = append(items, i)
+			continue
+		}
+		items = append(items, d.slot(&d.Slots[at]))
+	}
+	return append(items, d.conditions(func(subject string) bool {
+		switch subject {
+		case "clock", "state":
+			return true
+		}
+		return slices.ContainsFunc(slots, func(slot string) bool { return d.concerns(subject, slot) })
+	})...)
+}
+
+// concerns reports whether a condition with this subject bears on a slot: its own, or one
+// of its environment, its services or its tunnels.
+func (d *daemonCheck) concerns(subject, slot string) bool {
+	return subject == slot ||
+		slices.ContainsFunc(d.Slots, func(s admin.Slot) bool { return s.Name == slot && s.Environment == subject }) ||
+		slices.ContainsFunc(d.Services, func(s admin.Service) bool { return s.Name == subject && s.Slot == slot }) ||
+		slices.ContainsFunc(d.Tunnels, func(t admin.Tunnel) bool { return t.Name == subject && t.Slot == slot })
+}
+
+// slot judges what a slot serves. The end is the first of certificate and chain.
+func (d *daemonCheck) slot(s *admin.Slot) checkItem {
+	affects := affected(s.Affects)
+	if s.NotAfter.IsZero() {
+		i := checkItem{Kind: checkSlot, Name: s.Name, Status: pluginWarning, Hint: s.Hint, Affects: affects, Code: s.LastReason,
+			Message: fmt.Sprintf("%s has nothing to serve: %s", s.Name, cmp.Or(s.LastError, s.State))}
+		if d.used(s.Name) {
+			i.Status = pluginCritical
+		}
+		i.Message += affectsText(affects)
+		return i
+	}
+	i := d.limits.item(checkSlot, s.Name, []span{{to: s.NotAfter.Time}}, d.now)
+	i.Affects, i.Message = affects, i.Message+affectsText(affects)
+	if i.Status != pluginOK {
+		i.Hint = cmp.Or(s.Hint, "ask for the next certificate now, unless a request waits already: spinecert csr list")
+	}
+	return i
+}
+
+// used reports whether a tunnel or a service stands still without the slot. One that
+// waits for its first certificate keeps nobody waiting.
+func (d *daemonCheck) used(slot string) bool {
+	return slices.ContainsFunc(d.Tunnels, func(t admin.Tunnel) bool { return t.Slot == slot }) ||
+		slices.ContainsFunc(d.Services, func(s admin.Service) bool { return s.Slot == slot })
+}
+
+// ca judges a CA of an environment. One that is over is kept in the trust files by
+// many, and is a concern only where something stood under it.
+func (d *daemonCheck) ca(environment string, ca *admin.TrustCA) checkItem {
+	name := environment + "/" + commonName(ca.Subject)
+	i := d.limits.item(checkCA, name, []span{{to: ca.NotAfter}}, d.now)
+	i.Message = "CA " + i.Message
+	var under []string
+	if n := len(ca.Slots); n > 0 {
+		under = append(under, count(n, "slot"))
+	}
+	if n := len(ca.Peers); n > 0 {
+		under = append(under, count(n, "peer"))
+	}
+	if len(under) > 0 {
+		i.Message += ", above " + strings.Join(under, " and ")
+	} else if *i.SecondsLeft < 0 {
+		i.Status, i.SecondsLeft = pluginOK, nil
+	}
+	if i.Status != pluginOK {
+		i.Hint = "add its successor to the trust files: spinecert trust list, spinecert trust fetch"
+	}
+	return i
+}
+
+// commonName shortens a subject to its CN, which can have no comma in it without a backslash before.
+func commonName(subject string) string {
+	_, name, found := strings.Cut(","+subject, ",CN=")
+	if !found {
+		return subject
+	}
+	name, _, _ = strings.Cut(name, ",")
+	return strings.TrimSuffix(name, `\`)
+}
+
+// conditions are those of the subjects that concern whoever asks. What is a matter of
+// dates is judged above, by the thresholds of the flags.
+func (d *daemonCheck) conditions(of func(subject string) bool) []checkItem {
+	var items []checkItem
+	affects := d.affectsBySubject()
+	for i := range d.Conditions {
+		c := &d.Conditions[i]
+		if slices.Contains([]string{"expiring", "expired", "ca_expiring"}, c.Code) || !of(c.Subject) {
+			continue
+		}
+		status := pluginWarning
+		if c.Severity == "critical" {
+			status = pluginCritical
+		}
+		hit := affects[c.Subject]
+		items = append(items, checkItem{Kind: checkCondition, Name: c.Subject, Code: c.Code, Status: status, Hint: c.Hint, Affects: hit,
+			Message: fmt.Sprintf("%s: %s: %s", c.Subject, c.Code, strings.ReplaceAll(c.Message, "\n", "; ")) + affectsText(hit)})
+	}
+	return items
+}
+
+// affectsBySubject says who is hit by what is wrong with a slot, or with what hangs on it.
+func (d *daemonCheck) affectsBySubject() map[string][]string {
+	out := make(map[string][]string, len(d.Slots))
+	for i := range d.Slots {
+		out[d.Slots[i].Name] = affected(d.Slots[i].Affects)
+	}
+	add := func(subject, slot string) {
+		if _, taken := out[subject]; !taken {
+			out[subject] = out[slot]
+		}
+	}
+	for i := range d.Services {
+		add(d.Services[i].Name, d.Services[i].Slot)
+	}
+	for i := range d.Tunnels {
+		add(d.Tunnels[i].Name, d.Tunnels[i].Slot)
+	}
+	return out
+}
+
+// affected names who is hit, as shortly as it was written down.
+func affected(a admin.Affects) []string {
+	switch {
+	case len(a.ODS) > 0:
+		return a.ODS
+	case len(a.ASIDs) > 0:
+		return a.ASIDs
+	case a.Note != "":
+		return []string{a.Note}
+	}
+	return nil
+}
+
+// affectsText is the end of a sentence.
+func affectsText(who []string) string {
+	const most = 5
+	switch {
+	case len(who) == 0:
+		return ""
+	case len(who) > most:
+		return fmt.Sprintf(", affects %s and %d more", strings.Join(who[:most], " "), len(who)-most)
+	}
+	return ", affects " + strings.Join(who, " ")
+}

@@ -1,0 +1,217 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spinecert/spinecert/internal/admin"
+)
+
+// serveStatus is a daemon that stands as s says, and has these CAs. It returns its socket.
+func serveStatus(t *testing.T, s admin.Status, environments ...admin.TrustEnvironment) string {
+	t.Helper()
+	backend := admin.Backend{Writers: func() []int { return nil }, Forbidden: func(admin.Caller, string) {}, Status: func(context.Context) admin.Status { return s }}
+	backend.Trust = &admin.TrustBackend{List: func(context.Context) ([]admin.TrustEnvironment, error) { return environments, nil }}
+	return serveSocket(t, admin.NewServer(backend))
+}
+
+func serveSocket(t *testing.T, server *http.Server) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sc") // the path of a socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "s")
+	serveUnix(t, socket, server)
+	return socket
+}
+
+// daemonOf are the options of a check of a daemon at checkNow.
+func daemonOf(socket string, slots ...string) *checkOptions {
+	o := checkOf()
+	o.daemon, o.slots = daemonAddress{socket: socket}, slots
+	return o
+}
+
+func in(d time.Duration) admin.Time { return admin.Time{Time: checkNow.Add(d)} }
+
+// goodStatus has nothing wrong with it.
+func goodStatus() admin.Status {
+	return admin.Status{
+		Slots: []admin.Slot{
+			{Name: "pcs", Environment: "live", State: "ready", Generation: 3, NotAfter: in(200 * oneDay), Affects: admin.Affects{ODS: []string{"T99999"}, ASIDs: []string{"999999999999"}, Note: "GP Connect"}},
+			{Name: "mesh", Environment: "int", State: "ready", Generation: 1, NotAfter: in(100 * oneDay)},
+		},
+		Tunnels:  []admin.Tunnel{{Name: "ssp-in", Slot: "pcs", State: "open"}},
+		Services: []admin.Service{{Name: "nginx", Slot: "pcs", State: "in_sync"}, {Name: "java", Slot: "mesh", State: "in_sync"}},
+	}
+}
+
+func exampleTrust(left time.Duration) admin.TrustEnvironment {
+	return admin.TrustEnvironment{Name: "live", CAs: []admin.TrustCA{
+		{Subject: "CN=Old Root,O=nhs", NotAfter: checkNow.Add(-oneDay), Expired: true, Root: true},
+		{Subject: "O=nhs,CN=Authentication,C=GB", NotAfter: checkNow.Add(left), Slots: []string{"pcs"}, Peers: []admin.SeenPeer{{}, {}}},
+	}}
+}
+
+func TestCheckDaemon(t *testing.T) {
+	condition := func(code, subject, severity string) admin.Condition {
+		return admin.Condition{Code: code, Subject: subject, Severity: severity, Message: "something is wrong\nin two lines", Hint: "mend it"}
+	}
+	tests := []struct {
+		name    string
+		change  func(*admin.Status)
+		slots   []string
+		want    pluginStatus
+		says    string
+		below   string
+		without string
+	}{
+		{"good", func(*admin.Status) {}, nil, pluginOK,
+			"SPINECERT OK - mesh expires in 100d (2027-03-08T00:00:00Z); and 3 others OK | 'mesh'=8640000s;2592000:;604800: 'pcs'=17280000s;2592000:;604800: 'live/Authentication'=77760000s;2592000:;604800:", "OK pcs expires in 200d (2027-06-16T00:00:00Z), affects T99999\n", ""},
+		{"one slot", func(*admin.Status) {}, []string{"pcs"}, pluginOK,
+			"SPINECERT OK - pcs expires in 200d (2027-06-16T00:00:00Z), affects T99999 | 'pcs'=17280000s;2592000:;604800:", "", "mesh"},
+		{"the example of the contract", func(s *admin.Status) { s.Slots[0].NotAfter = in(3 * oneDay) }, []string{"pcs"}, pluginCritical,
+			"SPINECERT CRITICAL - pcs expires in 3d (2026-12-01T00:00:00Z), affects T99999 | 'pcs'=259200s;2592000:;604800:", "hint: ask for the next certificate", ""},
+		{"its conditions of dates are ours to judge", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{condition("expiring", "pcs", "critical"), condition("ca_expiring", "live", "warning"), condition("expired", "mesh", "critical")}
+		}, nil, pluginOK, "SPINECERT OK - ", "", "wrong"},
+		{"another slot", func(s *admin.Status) { s.Slots[0].NotAfter = in(-oneDay) }, []string{"mesh"}, pluginOK, "SPINECERT OK - mesh expires in 100d", "", "pcs"},
+		{"two slots", func(s *admin.Status) { s.Slots[0].NotAfter = in(-oneDay) }, []string{"mesh", "pcs", "pcs"}, pluginCritical, "CRITICAL - pcs expired 1d ago (2026-11-27T00:00:00Z), affects T99999 | ", "OK mesh", ""},
+		{"no such slot", func(*admin.Status) {}, []string{"pcs", "psc"}, pluginUnknown, `SPINECERT UNKNOWN - there is no slot "psc" | 'pcs'=`, "hint: see spinecert status", ""},
+		{"condition of the slot", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{condition("rotation_refused", "pcs", "warning")}
+		}, []string{"pcs"}, pluginWarning,
+			"SPINECERT WARNING - pcs: rotation_refused: something is wrong; in two lines, affects T99999 | 'pcs'=17280000s", "hint: mend it", ""},
+		{"condition of its service", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{condition("service_failed", "nginx", "critical")}
+		}, []string{"pcs"}, pluginCritical,
+			"nginx: service_failed: something is wrong; in two lines, affects T99999", "", ""},
+		{"condition of its tunnel", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{condition("tunnel_down", "ssp-in", "critical")}
+		}, []string{"pcs"}, pluginCritical, "ssp-in: tunnel_down: ", "", ""},
+		{"condition of its environment", func(s *admin.Status) { s.Conditions = []admin.Condition{condition("crl_stale", "live", "warning")} }, []string{"pcs"}, pluginWarning, "live: crl_stale: ", "", ""},
+		{"condition of the host", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{condition("clock_suspect", "clock", "critical")}
+		}, []string{"pcs"}, pluginCritical, "clock: clock_suspect: ", "", ""},
+		{"condition of another service", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{condition("service_failed", "java", "critical"), condition("crl_stale", "int", "critical"), condition("rotation_refused", "mesh", "critical")}
+		}, []string{"pcs"}, pluginOK, "SPINECERT OK - pcs ", "", "wrong"},
+		{"all conditions", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{condition("service_failed", "java", "warning"), condition("request_pending", "mesh", "critical")}
+		}, nil, pluginCritical, "SPINECERT CRITICAL - mesh: request_pending: something is wrong; in two lines; java: service_failed: ", "", ""},
+		{"empty, used by a tunnel", func(s *admin.Status) { s.Slots[0].NotAfter, s.Slots[0].State = admin.Time{}, "empty" }, nil, pluginCritical, "pcs has nothing to serve: empty, affects T99999", "", ""},
+		{"refused, used by a service", func(s *admin.Status) { s.Slots[1].NotAfter, s.Slots[1].LastError = admin.Time{}, "expired: it is over" }, nil, pluginCritical, "mesh has nothing to serve: expired: it is over", "", ""},
+		{"empty, used by nobody", func(s *admin.Status) {
+			s.Slots = append(s.Slots, admin.Slot{Name: "new", State: "empty", Hint: "ask for its certificate: spinecert csr new --slot new"})
+		}, nil, pluginWarning, "SPINECERT WARNING - new has nothing to serve: empty", "hint: ask for its certificate: spinecert csr new --slot new", ""},
+		{"configuration", func(s *admin.Status) {
+			s.Config = admin.ConfigStatus{File: "/etc/s.yaml", Error: "s.yaml:1:1: a\ns.yaml:2:1: b"}
+		}, nil, pluginWarning,
+			"WARNING - the configuration on disk is not in force: s.yaml:1:1: a; s.yaml:2:1: b", "", ""},
+		{"configuration, one slot", func(s *admin.Status) { s.Config.Error = "x" }, []string{"pcs"}, pluginOK, "OK - pcs", "", ""},
+		{"nothing at all", func(s *admin.Status) { *s = admin.Status{} }, nil, pluginOK, "SPINECERT OK - CA live/Authentication expires in 900d ", "OK CA live/Old Root expired 1d ago", ""},
+		{"many are hit", func(s *admin.Status) { s.Slots[0].Affects.ODS = strings.Fields("A B C D E F G") }, []string{"pcs"}, pluginOK, "affects A B C D E and 2 more | ", "", ""},
+		{"only a note", func(s *admin.Status) { s.Slots[0].Affects = admin.Affects{Note: "a | b"} }, []string{"pcs"}, pluginOK, "affects a / b | ", "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := goodStatus()
+			tt.change(&s)
+			r := mustCheck(t, daemonOf(serveStatus(t, s, exampleTrust(900*oneDay)), tt.slots...))
+			line, out := firstLine(r), text(r)
+			if r.Status != tt.want || !strings.Contains(line, tt.says) {
+				t.Errorf("status %s, want %s with %q\n%s", r.Status, tt.want, tt.says, out)
+			}
+			if !strings.Contains(out, tt.below) || tt.without != "" && strings.Contains(out, tt.without) {
+				t.Errorf("want %q, and not %q:\n%s", tt.below, tt.without, out)
+			}
+		})
+	}
+}
+
+// TestCheckCA: CAs are judged by the thresholds, too; what is over matters only where something stood under it.
+func TestCheckCA(t *testing.T) {
+	for _, tt := range []struct {
+		left time.Duration
+		want pluginStatus
+		says string
+	}{
+		{31 * oneDay, pluginOK, "live/Authentication expires in 31d (2026-12-29T00:00:00Z), above 1 slot and 2 peers"},
+		{30 * oneDay, pluginWarning, "WARNING - CA live/Authentication expires in 30d "},
+		{7 * oneDay, pluginCritical, "CRITICAL - CA live/Authentication expires in 7d "},
+		{-oneDay, pluginCritical, "CRITICAL - CA live/Authentication expired 1d ago (2026-11-27T00:00:00Z), above 1 slot and 2 peers | 'live/Authentication'=-86400s"},
+	} {
+		r := mustCheck(t, daemonOf(serveStatus(t, goodStatus(), exampleTrust(tt.left))))
+		if out := text(r); r.Status != tt.want || !strings.Contains(out, tt.says) {
+			t.Errorf("%s: status %s, want %s with %q\n%s", tt.left, r.Status, tt.want, tt.says, out)
+		}
+		if r := mustCheck(t, daemonOf(serveStatus(t, goodStatus(), exampleTrust(tt.left)), "pcs")); r.Status != pluginOK {
+			t.Errorf("%s: the slot alone: %s, its chain is in its own date", tt.left, r.Status)
+		}
+	}
+}
+
+func TestCommonName(t *testing.T) {
+	for subject, want := range map[string]string{"CN=a b,O=x": "a b", "O=x,CN=a": "a", "O=x": "O=x", "": "", `CN=a\,b`: "a", "OU=1CN=x,CN=y": "y"} {
+		if got := commonName(subject); got != want {
+			t.Errorf("%q: %q, want %q", subject, got, want)
+		}
+	}
+}
+
+// TestCheckNoDaemon: 2 where it does not answer, 3 where we may not ask.
+func TestCheckNoDaemon(t *testing.T) {
+	slow := make(chan struct{})
+	hangs := serveSocket(t, &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-slow })})
+	t.Cleanup(func() { close(slow) })
+	noise := serveSocket(t, &http.Server{Handler: http.NotFoundHandler()})
+	old := serveSocket(t, admin.NewServer(admin.Backend{Writers: func() []int { return nil }, Status: func(context.Context) admin.Status { return goodStatus() }}))
+	for _, tt := range []struct {
+		socket string
+		slots  []string
+		want   pluginStatus
+		says   string
+	}{
+		{"/nonexistent/admin.sock", nil, pluginCritical, "on a host without a daemon name what to check: --file, --endpoint"},
+		{"/nonexistent/admin.sock", []string{"pcs"}, pluginCritical, "is spinecertd running?"},
+		{hangs, nil, pluginCritical, "deadline exceeded"},
+		{noise, nil, pluginCritical, "read answer of"},
+		{old, nil, pluginUnknown, "the daemon does not say which CAs it has"},
+		{old, []string{"pcs"}, pluginOK, "pcs expires in"},
+	} {
+		o := daemonOf(tt.socket, tt.slots...)
+		o.limit = 300 * time.Millisecond
+		if tt.socket != hangs {
+			o.limit = 20 * time.Second
+		}
+		r := mustCheck(t, o)
+		if out := text(r); r.Status != tt.want || !strings.Contains(out, tt.says) {
+			t.Errorf("%s %q: status %s, want %s with %q\n%s", tt.socket, tt.slots, r.Status, tt.want, tt.says, out)
+		}
+	}
+	if got := daemonOf("/s").silent(&admin.Unreachable{Socket: "/s", Err: os.ErrPermission}); got.Status != pluginUnknown || !strings.Contains(got.Hint, "group") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestCheckManySlots: 10,000 over the socket, and one file that is worse than all of them.
+func TestCheckManySlots(t *testing.T) {
+	s := goodStatus()
+	for i := range 10000 {
+		s.Slots = append(s.Slots, admin.Slot{Name: fmt.Sprintf("slot-%05d", i), NotAfter: in(time.Duration(29+i%2) * oneDay)})
+	}
+	o := daemonOf(serveStatus(t, s))
+	o.slots, o.files = []string{}, nil
+	r := mustCheck(t, o)
+	if line := firstLine(r); r.Status != pluginWarning || !strings.Contains(line, "; and 9,997 more | ") || len(line) > 2048 {
+		t.Errorf("%s: %s", r.Status, line)
+	}
+}
