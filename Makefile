@@ -18,7 +18,7 @@ FUZZTIME     ?= 10s
 TEST_TIMEOUT ?= 15m
 SANDBOX_ARGS ?=
 
-.PHONY: help build run test deps fmt-check vet tidy-check lint unit conformance bench fuzz man crash clean
+.PHONY: help build run test deps fmt-check vet tidy-check lint unit systemd-test conformance bench fuzz man deb rpm release crash clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -50,6 +50,9 @@ unit: ## the Go tests, with the race detector
 		echo "hint: apt-get install gcc libc6-dev"; exit 1; }
 	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
 
+systemd-test: ## the service in a real systemd, from the package, in the long form: about 10 minutes (root)
+	CI=true SPINECERT_SYSTEM_TESTS=long $(GO) test -count=1 -timeout 40m -v ./internal/systemstory
+
 conformance: ## NIST PKITS, BetterTLS, our hostile cases and NHS's provider matrix: docs/conformance.md
 	$(GO) run ./internal/conformance
 
@@ -70,10 +73,21 @@ fuzz: ## every fuzz target for FUZZTIME each
 man: ## write the manual pages to man/
 	$(GO) run ./internal/cli/man man
 
+RELEASE := $(GO) run ./internal/release/make -out dist -version '$(VERSION)'
+
+deb: ## the package for Debian, in dist/; the same bits each time
+	$(RELEASE) deb
+
+rpm: ## the package for RHEL, in dist/
+	$(RELEASE) rpm
+
+release: ## both packages, an archive, the SBOM and SHA256SUMS, in dist/
+	$(RELEASE) release
+
 CRASH_RUNS ?= 10000
 
 crash: ## request, import, publish, rollback and prune, killed and starved at random points in N=10000 runs
 	SPINECERT_CRASH_RUNS=$(or $(N),$(CRASH_RUNS)) $(GO) test -count=1 -timeout 4h -run '^TestCrash' -v ./internal/crash ./internal/state
 
 clean: ## remove what the targets above made
-	rm -rf bin man
+	rm -rf bin dist man
