@@ -38,17 +38,23 @@ type sizes struct {
 	singly int           // rotations of one
 	many   int           // services with nothing to do
 	quiet  time.Duration // how long they have nothing to do
+	// Of starts and upgrades, with ten slots and with many.
+	slots                  int
+	starts, longStarts     int
+	upgrades, longUpgrades int
 }
 
 func sizesFor(opts options) sizes {
 	if opts.quick {
 		return sizes{rounds: 1, full: 200, resumed: 600, relay: 250e6, idle: 500, rotations: 20, settle: 2 * time.Second,
 			trust: 3, pairs: 7, block: 100, swaps: 2, live: 2000, sweeps: 2,
-			turns: 3, singly: 20, many: 200, quiet: 35 * time.Second}
+			turns: 3, singly: 20, many: 200, quiet: 35 * time.Second,
+			slots: 1000, starts: 5, longStarts: 1, upgrades: 10, longUpgrades: 1}
 	}
 	return sizes{rounds: opts.rounds, full: 500, resumed: 1500, relay: 1e9, idle: 2000, rotations: 100, settle: 5 * time.Second,
 		trust: 5, pairs: 15, block: 200, swaps: 5, live: 10_000, sweeps: 5,
-		turns: 10, singly: 100, many: 1000, quiet: 75 * time.Second}
+		turns: 10, singly: 100, many: 1000, quiet: 75 * time.Second,
+		slots: 10_000, starts: 11, longStarts: 3, upgrades: 40, longUpgrades: 3}
 }
 
 // lab is what all measures share: certificates, the backend, the client's

@@ -29,6 +29,7 @@ type options struct {
 	peers  bool     // measure beside other proxies
 	revoke bool     // measure revocation
 	feed   bool     // measure services
+	lives  []string // of startName and upgradeName, what to measure
 	out    string
 	daemon string
 	rounds int
@@ -87,7 +88,12 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	}
 	opts.revoke = only == "" || slices.Contains(opts.only, revocationName)
 	opts.feed = only == "" || slices.Contains(opts.only, servicesName)
-	opts.only = slices.DeleteFunc(opts.only, func(name string) bool { return name == revocationName || name == servicesName })
+	for _, name := range []string{startName, upgradeName} {
+		if only == "" || slices.Contains(opts.only, name) {
+			opts.lives = append(opts.lives, name)
+		}
+	}
+	opts.only = slices.DeleteFunc(opts.only, func(name string) bool { return !slices.Contains(proxyNames(), name) })
 	opts.peers = only == "" || len(opts.only) > 0
 	if problem != nil {
 		fmt.Fprintln(stderr, "error:", problem)
@@ -113,7 +119,7 @@ func run(ctx context.Context, opts options, stdout, stderr io.Writer) error {
 	if opts.revoke {
 		besides, lacking = selectProxies(opts.daemon, []string{spinecertName, "haproxy"})
 	}
-	if opts.feed {
+	if opts.feed || len(opts.lives) > 0 {
 		others, lack := selectProxies(opts.daemon, []string{spinecertName, baselineName})
 		besides, lacking = append(besides, others...), append(lacking, lack...)
 	}
@@ -156,6 +162,12 @@ func run(ctx context.Context, opts options, stdout, stderr io.Writer) error {
 			rep.failures = append(rep.failures, err)
 		}
 	}
+	if ctx.Err() == nil {
+		rep.lives, err = l.lives(ctx, besides, opts.lives)
+		if err != nil {
+			rep.failures = append(rep.failures, err)
+		}
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("run stopped: %w", context.Cause(ctx))
 	}
@@ -171,7 +183,9 @@ func run(ctx context.Context, opts options, stdout, stderr io.Writer) error {
 }
 
 // parts are what -only selects from.
-func parts() []string { return append(proxyNames(), revocationName, servicesName) }
+func parts() []string {
+	return append(proxyNames(), revocationName, servicesName, startName, upgradeName)
+}
 
 // raiseDescriptorLimit sets the limit explicitly: Go's own silent raise at
 // start is undone for children, and the proxies need theirs as well.

@@ -18,6 +18,7 @@ type report struct {
 	facts      []fact
 	revocation *revocation // nil: was not measured
 	services   *services   // nil: was not measured
+	lives      []*life
 	failures   []error
 	machine    [][2]string
 	sizes      sizes
@@ -48,6 +49,10 @@ func (r *report) markdown() string {
 	if r.services != nil {
 		fmt.Fprintf(&b, "\n## Services\n\n")
 		r.services.section(&b)
+	}
+	for _, l := range r.lives {
+		fmt.Fprintf(&b, "\n## %s\n\n", l.title)
+		l.section(&b)
 	}
 	fmt.Fprintf(&b, "\n## The machine and the versions\n\n")
 	r.machineTable(&b)

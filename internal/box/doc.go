@@ -7,7 +7,7 @@
 //
 // A box is systemd-nspawn over an overlay of the root file system of this machine, so that every program that is installed here
 // is there too, and nothing that is written in it is kept. It has an empty /tmp and /run, a loopback of its own (ports
-// never clash with those of the host, and are reached from within alone), and none of the services that the
+// never clash with those of the host, and are reached from within, or with Dial), and none of the services that the
 // host starts: it boots to basic.target, and units are started by whoever wants them.
 //
 // # What it needs

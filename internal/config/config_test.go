@@ -138,7 +138,7 @@ func TestLoadUnreadable(t *testing.T) {
 	if err := os.WriteFile(large, bytes.Repeat([]byte("# 34567\n"), maxFile/8+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(large); err == nil || !strings.Contains(err.Error(), "1 MiB") {
+	if _, err := Load(large); err == nil || !strings.Contains(err.Error(), "4 MiB") {
 		t.Errorf("large file: %v", err)
 	}
 }

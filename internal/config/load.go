@@ -18,7 +18,7 @@ import (
 )
 
 // maxFile is the largest configuration that is read, in bytes.
-const maxFile = 1 << 20
+const maxFile = 4 << 20
 
 const emptyHint = "at least one environment is needed, with the files of its roots and subCAs: " +
 	"environments: {live: {trust: [live.pem]}}; the shipped spinecert.yaml explains every key"
@@ -172,7 +172,7 @@ func tree(data []byte) (body ast.Node, problem *Problem) {
 // readable refuses what the library should not even see.
 func readable(data []byte) *Problem {
 	if len(data) > maxFile {
-		return &Problem{Message: "the configuration is larger than 1 MiB", Hint: "is this the right file?"}
+		return &Problem{Message: "the configuration is larger than 4 MiB", Hint: "is this the right file?"}
 	}
 	line, column := 1, 1
 	for rest := data; len(rest) > 0; {

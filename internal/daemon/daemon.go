@@ -138,15 +138,15 @@ func Run(ctx context.Context, o Options) error {
 
 // runAfter is Run in the place of another process, or of none.
 func runAfter(ctx context.Context, o Options, before *handover.Predecessor) error {
-	c, err := config.Load(o.ConfigFile)
-	if err != nil {
-		return err
-	}
-	// From here to the end: left alone, SIGHUP ends the process, also one that
+	// From the beginning to the end: left alone, SIGHUP ends the process, also one that
 	// still starts or drains.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
+	c, err := config.Load(o.ConfigFile)
+	if err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	dir, err := lockState(ctx, o, c, before)

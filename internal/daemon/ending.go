@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"os"
 	"os/signal"
 	"slices"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/spinecert/spinecert/internal/deliver/systemd"
 	"github.com/spinecert/spinecert/internal/handover"
 )
 
@@ -34,8 +36,9 @@ func (d *Daemon) shutdown(ctx context.Context) error {
 }
 
 // leave ends a process whose place another has taken: its connections may end by themselves for a while. A
-// signal to stop is for both, and a second one ends the wait. So does the end of the other process, unless that was
-// asked to: what starts in its place has to wait for this one.
+// signal to stop is for both, and a second one ends the wait; of systemd's, which sends SIGTERM again when the main process has
+// ended, only SIGINT counts. The end of the other process ends the wait, too, unless that was asked to: what starts in its
+// place has to wait for this one.
 func (d *Daemon) leave(ctx context.Context) error {
 	d.sayLeave()
 	d.mu.Lock()
@@ -43,8 +46,12 @@ func (d *Daemon) leave(ctx context.Context) error {
 	d.mu.Unlock()
 	impatient, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	ending := []os.Signal{syscall.SIGINT}
+	if !systemd.Supervised() {
+		ending = append(ending, syscall.SIGTERM)
+	}
 	context.AfterFunc(ctx, func() {
-		second, end := signal.NotifyContext(impatient, syscall.SIGTERM, syscall.SIGINT)
+		second, end := signal.NotifyContext(impatient, ending...)
 		defer end()
 		<-second.Done()
 		stop()

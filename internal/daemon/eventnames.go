@@ -24,6 +24,7 @@ var eventNames = []eventName{
 	// The daemon.
 	{"starting", []slog.Level{lInfo}, "the daemon starts", "", []string{"version", "config"}},
 	{"ready", []slog.Level{lInfo, lWarn}, "every slot was looked at, and what can be served is served; the sentence says how many slots are ready", "where slots are not ready, the lines above name the cause", nil},
+	{"watchdog_unusable", []slog.Level{lWarn}, "what systemd says of its watchdog cannot be understood, and it hears nothing", "take `WATCHDOG_USEC` and `WATCHDOG_PID` out of the drop-ins, or systemd ends the daemon again and again", []string{"error", "hint"}},
 	{"reload", []slog.Level{lInfo, lWarn, lError}, "the configuration was read again, with who asked; with `error` it was refused, and the last one stays", "`error`: mend the file, `spinecert config check`, and reload", []string{"uid", "via", "error"}},
 	{"config_warning", []slog.Level{lWarn}, "the configuration accepts more than it should; said at each start and reload", "[configuration.md](configuration.md#warnings-at-start)", []string{"key", "line", "user"}},
 	{"stage_slow", []slog.Level{lError}, "files did not answer within 20 s; they are still waited for", "look at the file system they are on (NFS?)", []string{"error"}},

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -97,6 +98,10 @@ func (d *Daemon) notify(state string) {
 // watchdog tells systemd that the run loop turns. A loop that hangs is not told.
 func (d *Daemon) watchdog(ctx context.Context) {
 	interval, err := sd.SdWatchdogEnabled(false)
+	if err != nil {
+		d.record1("watchdog_unusable", slog.LevelWarn, "what systemd says of its watchdog cannot be understood, and it hears nothing", slog.String("error", err.Error()),
+			slog.String("hint", "take WATCHDOG_USEC and WATCHDOG_PID out of the drop-ins of the unit; WatchdogSec= sets both"))
+	}
 	if err != nil || interval <= 0 {
 		return
 	}
