@@ -81,6 +81,20 @@ func (s *State) Revoked(chain []*x509.Certificate) error {
 	return nil
 }
 
+// Uncovered returns why no current CRL of s covers a certificate of chain, leaf first
+// and root last: one refusal for each below the root, and none for those that a list
+// covers. That a list names them is no matter here.
+func (s *State) Uncovered(chain []*x509.Certificate, now time.Time) []*VerifyError {
+	var out []*VerifyError
+	v := &Verdict{Chain: chain}
+	for i := 0; i < len(chain)-1; i++ {
+		if _, err := s.covered(chain[i], s.current(v, i, now), now); err != nil {
+			out = append(out, err)
+		}
+	}
+	return out
+}
+
 // listsOf returns the CRLs that an issuer signed with its key. They are compared
 // by name: one key may act under two names, and a list of one says nothing of
 // the certificates of the other (PKITS 4.4.5).

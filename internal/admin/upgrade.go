@@ -9,6 +9,10 @@ import (
 type UpgradeRequest struct {
 	// TimeoutMS is how long the new one may take to be ready, in milliseconds, at most and, if it is 0, 30 s.
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
+	// Force has the new one take over although a slot would serve nothing there, or a CA would not be trusted any more.
+	Force bool `json:"force,omitempty"`
+	// Unsupervised has the daemon leave its place although systemd did not start it.
+	Unsupervised bool `json:"unsupervised,omitempty"`
 }
 
 // UpgradeResult says what an upgrade did, or how far it came.

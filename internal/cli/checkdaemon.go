@@ -69,7 +69,7 @@ func (d *daemonCheck) everything(environments []admin.TrustEnvironment) []checkI
 	}
 	for _, e := range environments {
 		for i := range e.CAs {
-			items = append(items, d.ca(e.Name, &e.CAs[i]))
+			items = append(items, d.ca(&e, &e.CAs[i]))
 		}
 	}
 	return append(items, d.conditions(func(string) bool { return true })...)
@@ -119,8 +119,16 @@ func (d *daemonCheck) slot(s *admin.Slot) checkItem {
 		return i
 	}
 	i := d.limits.item(checkSlot, s.Name, []span{{to: s.NotAfter.Time}}, d.now)
+	due := i.Status != pluginOK
+	if s.Held {
+		i.Status, i.Code = worse(i.Status, pluginWarning), "held"
+		i.Message += fmt.Sprintf("; it was rolled back to generation %d, and takes no new certificate", s.Of)
+	}
 	i.Affects, i.Message = affects, i.Message+affectsText(affects)
-	if i.Status != pluginOK {
+	switch {
+	case s.Held:
+		i.Hint = fmt.Sprintf("once its source is good again: spinecert rotate %s --release", s.Name)
+	case due:
 		i.Hint = cmp.Or(s.Hint, "ask for the next certificate now, unless a request waits already: spinecert csr list")
 	}
 	return i
@@ -133,11 +141,10 @@ func (d *daemonCheck) used(slot string) bool {
 		slices.ContainsFunc(d.Services, func(s admin.Service) bool { return s.Slot == slot })
 }
 
-// ca judges a CA of an environment. One that is over is kept in the trust files by
-// many, and is a concern only where something stood under it.
-func (d *daemonCheck) ca(environment string, ca *admin.TrustCA) checkItem {
-	name := environment + "/" + commonName(ca.Subject)
-	i := d.limits.item(checkCA, name, []span{{to: ca.NotAfter}}, d.now)
+// ca judges a CA of an environment. Many keep one that is over in the trust files, beside its successor: that is a concern only where something stood under it.
+// What did is known since the start of the daemon alone, so that one that nothing succeeds is a concern too.
+func (d *daemonCheck) ca(e *admin.TrustEnvironment, ca *admin.TrustCA) checkItem {
+	i := d.limits.item(checkCA, e.Name+"/"+commonName(ca.Subject), []span{{to: ca.NotAfter}}, d.now)
 	i.Message = "CA " + i.Message
 	var under []string
 	if n := len(ca.Slots); n > 0 {
@@ -146,15 +153,34 @@ func (d *daemonCheck) ca(environment string, ca *admin.TrustCA) checkItem {
 	if n := len(ca.Peers); n > 0 {
 		under = append(under, count(n, "peer"))
 	}
-	if len(under) > 0 {
+	switch {
+	case len(under) > 0:
 		i.Message += ", above " + strings.Join(under, " and ")
-	} else if *i.SecondsLeft < 0 {
+	case *i.SecondsLeft >= 0:
+	case d.inUse(e.Name) && !d.succeeded(e, ca):
+		i.Status, i.SecondsLeft = pluginWarning, nil
+		i.Message += ", and the trust files have no successor of its name"
+		i.Hint = "peers under it are refused: add its successor to the trust files (spinecert trust list, spinecert trust fetch), or take it out if it has no peers"
+		return i
+	default:
 		i.Status, i.SecondsLeft = pluginOK, nil
 	}
 	if i.Status != pluginOK {
 		i.Hint = "add its successor to the trust files: spinecert trust list, spinecert trust fetch"
 	}
 	return i
+}
+
+// inUse reports whether an environment has slots, and so perhaps tunnels.
+func (d *daemonCheck) inUse(environment string) bool {
+	return slices.ContainsFunc(d.Slots, func(s admin.Slot) bool { return s.Environment == environment })
+}
+
+// succeeded reports whether another CA of the same name has not ended.
+func (d *daemonCheck) succeeded(e *admin.TrustEnvironment, ca *admin.TrustCA) bool {
+	return slices.ContainsFunc(e.CAs, func(other admin.TrustCA) bool {
+		return other.Subject == ca.Subject && secondsLeft(other.NotAfter, d.now) >= 0
+	})
 }
 
 // commonName shortens a subject to its CN, which can have no comma in it without a backslash before.

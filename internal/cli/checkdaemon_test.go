@@ -57,6 +57,7 @@ func goodStatus() admin.Status {
 func exampleTrust(left time.Duration) admin.TrustEnvironment {
 	return admin.TrustEnvironment{Name: "live", CAs: []admin.TrustCA{
 		{Subject: "CN=Old Root,O=nhs", NotAfter: checkNow.Add(-oneDay), Expired: true, Root: true},
+		{Subject: "CN=Old Root,O=nhs", NotAfter: checkNow.Add(5000 * oneDay), Root: true},
 		{Subject: "O=nhs,CN=Authentication,C=GB", NotAfter: checkNow.Add(left), Slots: []string{"pcs"}, Peers: []admin.SeenPeer{{}, {}}},
 	}}
 }
@@ -75,7 +76,7 @@ func TestCheckDaemon(t *testing.T) {
 		without string
 	}{
 		{"good", func(*admin.Status) {}, nil, pluginOK,
-			"SPINECERT OK - mesh expires in 100d (2027-03-08T00:00:00Z); and 3 others OK | 'mesh'=8640000s;2592000:;604800: 'pcs'=17280000s;2592000:;604800: 'live/Authentication'=77760000s;2592000:;604800:", "OK pcs expires in 200d (2027-06-16T00:00:00Z), affects T99999\n", ""},
+			"SPINECERT OK - mesh expires in 100d (2027-03-08T00:00:00Z); and 4 others OK | 'mesh'=8640000s;2592000:;604800: 'pcs'=17280000s;2592000:;604800: 'live/Authentication'=77760000s;2592000:;604800: 'live/Old Root'=432000000s;2592000:;604800:", "OK pcs expires in 200d (2027-06-16T00:00:00Z), affects T99999\n", ""},
 		{"one slot", func(*admin.Status) {}, []string{"pcs"}, pluginOK,
 			"SPINECERT OK - pcs expires in 200d (2027-06-16T00:00:00Z), affects T99999 | 'pcs'=17280000s;2592000:;604800:", "", "mesh"},
 		{"the example of the contract", func(s *admin.Status) { s.Slots[0].NotAfter = in(3 * oneDay) }, []string{"pcs"}, pluginCritical,
@@ -155,6 +156,50 @@ func TestCheckCA(t *testing.T) {
 		}
 		if r := mustCheck(t, daemonOf(serveStatus(t, goodStatus(), exampleTrust(tt.left)), "pcs")); r.Status != pluginOK {
 			t.Errorf("%s: the slot alone: %s, its chain is in its own date", tt.left, r.Status)
+		}
+	}
+}
+
+// TestCheckEndedCA: who was accepted under a CA is forgotten when the daemon starts again; that the CA has ended is not.
+func TestCheckEndedCA(t *testing.T) {
+	old := admin.TrustCA{Subject: "CN=Authentication,O=nhs", NotAfter: checkNow.Add(-oneDay), Expired: true}
+	seen, next, other, ended := old, old, old, old
+	seen.Peers = []admin.SeenPeer{{}, {}}
+	next.NotAfter, next.Expired = checkNow.Add(900*oneDay), false
+	other.Subject, other.NotAfter, other.Expired = "CN=Another,O=nhs", next.NotAfter, false
+	ended.NotAfter = checkNow.Add(-400 * oneDay)
+	for _, tt := range []struct {
+		name, environment string
+		cas               []admin.TrustCA
+		want              pluginStatus
+	}{
+		{"peers were seen", "live", []admin.TrustCA{seen}, pluginCritical},
+		{"after a restart", "live", []admin.TrustCA{old}, pluginWarning},
+		{"beside another", "live", []admin.TrustCA{old, other}, pluginWarning},
+		{"beside one that ended too", "live", []admin.TrustCA{old, ended}, pluginWarning},
+		{"beside its successor", "live", []admin.TrustCA{old, next}, pluginOK},
+		{"in an environment that nobody uses", "training", []admin.TrustCA{old}, pluginOK},
+	} {
+		r := mustCheck(t, daemonOf(serveStatus(t, goodStatus(), admin.TrustEnvironment{Name: tt.environment, CAs: tt.cas})))
+		if out := text(r); r.Status != tt.want || (tt.want == pluginWarning) != strings.Contains(out, "live/Authentication expired 1d ago (2026-11-27T00:00:00Z), and the trust files have no successor of its name") {
+			t.Errorf("%s: %s, want %s\n%s", tt.name, r.Status, tt.want, out)
+		}
+	}
+}
+
+// TestCheckHeldSlot: one that was rolled back takes nothing until it is released, which is forgotten unless somebody is told.
+func TestCheckHeldSlot(t *testing.T) {
+	for _, tt := range []struct {
+		left time.Duration
+		want pluginStatus
+	}{{200 * oneDay, pluginWarning}, {3 * oneDay, pluginCritical}} {
+		s := goodStatus()
+		s.Slots[0].State, s.Slots[0].Held, s.Slots[0].Of, s.Slots[0].NotAfter = "held", true, 2, in(tt.left)
+		for _, slots := range [][]string{nil, {"pcs"}} {
+			r := mustCheck(t, daemonOf(serveStatus(t, s, exampleTrust(900*oneDay)), slots...))
+			if out := text(r); r.Status != tt.want || !strings.Contains(out, "; it was rolled back to generation 2, and takes no new certificate, affects T99999") || !strings.Contains(out, "spinecert rotate pcs --release\n") {
+				t.Errorf("%q: %s, want %s\n%s", slots, r.Status, tt.want, out)
+			}
 		}
 	}
 }

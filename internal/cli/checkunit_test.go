@@ -152,7 +152,7 @@ func (h *checkHost) credential() {
 	h.mail("CRITICAL", "pcs.p12 expires in ")
 }
 
-// daemon checks what a daemon has, by the unit as it is.
+// daemon checks what a daemon has, with the group of its socket.
 func (h *checkHost) daemon() {
 	h.PushFile("/usr/bin/spinecertd", box.Build(h.t, "github.com/spinecert/spinecert/cmd/spinecertd"), 0o755)
 	h.Run("rm", checkDropIns+"what.conf")
@@ -169,9 +169,16 @@ func (h *checkHost) daemon() {
   live: {profile: private, trust: [live.pem], revocation: prefer}
 slots:
   pcs: {environment: live, files: {certificate: pcs.crt, key: pcs.key}, affects: {ods: [T99999]}}
+admin: {socket: {group: spinecert-status}}
 `), 0o644)
+	h.Run("groupadd", "--system", "spinecert-status")
 	h.Run("systemd-run", "--unit=daemon", "--service-type=notify", "--property=RuntimeDirectory=spinecert", "--property=StateDirectory=spinecert", "--property=StateDirectoryMode=0710", "/usr/bin/spinecertd", "--config", "/etc/spinecert/spinecert.yaml")
+	h.Push(checkDropIns+"group.conf", []byte("[Service]\nSupplementaryGroups=spinecert\n"), 0o644) // of the socket
 	h.Push(checkDropIns+"what.conf", []byte("[Service]\nExecStart=\nExecStart=/usr/bin/spinecert check --slot pcs\n"), 0o644)
+	h.Run("systemctl", "daemon-reload")
+	h.start("3", "permission denied")
+	h.mail("UNKNOWN", "permission denied")
+	h.Push(checkDropIns+"status.conf", []byte("[Service]\nSupplementaryGroups=spinecert-status\n"), 0o644)
 	h.Run("systemctl", "daemon-reload")
 	h.start("0", "SPINECERT OK - pcs expires in 100d ")
 	h.Run("rm", checkDropIns+"what.conf")

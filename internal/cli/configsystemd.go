@@ -2,10 +2,6 @@ package cli
 
 import (
 	"context"
-	"os"
-	"strconv"
-	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +16,7 @@ type configSystemdOptions struct {
 }
 
 func newConfigSystemdCmd(a *app) *cobra.Command {
-	o := &configSystemdOptions{host: thisHost()}
+	o := &configSystemdOptions{host: unit.ThisHost()}
 	return &cobra.Command{
 		Use:   "systemd",
 		Short: "Print what the configuration needs of systemd and polkit beyond the shipped unit",
@@ -78,37 +74,4 @@ func (r *configSystemdResult) show(p *page) {
 	for _, command := range r.Commands {
 		p.line("#   %s", command)
 	}
-}
-
-// thisHost is what the plan asks of this host.
-func thisHost() unit.Host {
-	return unit.Host{
-		Exists: func(path string) bool { _, err := os.Stat(path); return err == nil },
-		Group:  func(name string) bool { _, err := config.GroupID(name); return err == nil },
-		Owner: func(path string) (int, bool) {
-			info, err := os.Stat(path)
-			if err != nil {
-				return 0, false
-			}
-			st, ok := info.Sys().(*syscall.Stat_t)
-			if !ok {
-				return 0, false
-			}
-			return int(st.Uid), true
-		},
-		FirstPort: firstPort(),
-	}
-}
-
-// firstPort returns the first port that needs no privilege, ip(7); 0 where the kernel does not say.
-func firstPort() int {
-	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-	if err != nil {
-		return 0
-	}
-	port, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		return 0
-	}
-	return max(port, 1)
 }

@@ -17,19 +17,23 @@ const upgradeWait = time.Minute
 type upgradeOptions struct {
 	daemon daemonAddress
 	within time.Duration // for the new daemon; 0 is the daemon's own limit
+
+	force, unsupervised bool
 }
 
 // newUpgradeCmd builds the command upgrade.
 func newUpgradeCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	o := &upgradeOptions{}
+	cmd := &cobra.Command{
 		Use:   "upgrade",
 		Short: "Have the installed daemon take over from the running one, without a dropped connection",
 		Long: "Has the running daemon start the program that is installed now, and waits until that one serves. It inherits the listening sockets, reads everything, and takes over " +
 			"once it is ready, within 30 seconds or --timeout, whichever is shorter. The old process accepts nothing more, and ends when its connections have ended, at the latest after limits.drain.\n" +
-			"A program that does not start, is not ready in time or does not take the configuration changes nothing: the running daemon goes on, and the exit status is 1, or 2 where it is the configuration.",
+			"A program that does not start, is not ready in time or does not take the configuration changes nothing: the running daemon goes on, and the exit status is 1, or 2 where it is the configuration. " +
+			"So does one that would serve less than the running one: a slot nothing, or an environment without a CA that has not expired. Then it is 3, and --force takes it as it is.",
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o := &upgradeOptions{daemon: a.global.findDaemon(), within: a.global.timeout}
+			o.daemon, o.within = a.global.findDaemon(), a.global.timeout
 			ctx, cancel := a.global.wait(cmd.Context(), upgradeWait)
 			if o.within > 0 { // the daemon ends the wait, and says how
 				cancel()
@@ -40,6 +44,9 @@ func newUpgradeCmd(a *app) *cobra.Command {
 			return outcome(a, cmd, result, err)
 		},
 	}
+	cmd.Flags().BoolVar(&o.force, "force", false, "also where the new daemon would serve less than the running one")
+	cmd.Flags().BoolVar(&o.unsupervised, "unsupervised", false, "also where systemd did not start the daemon, and nothing waits for its end")
+	return cmd
 }
 
 // upgradeResult is the result of upgrade.
@@ -50,7 +57,7 @@ type upgradeResult struct {
 
 // runUpgrade asks the daemon. There is a result also where the new one did not take over.
 func runUpgrade(ctx context.Context, o *upgradeOptions) (*upgradeResult, error) {
-	r, err := o.daemon.client().Upgrade(ctx, admin.UpgradeRequest{TimeoutMS: o.within.Milliseconds()})
+	r, err := o.daemon.client().Upgrade(ctx, admin.UpgradeRequest{TimeoutMS: o.within.Milliseconds(), Force: o.force, Unsupervised: o.unsupervised})
 	result := &upgradeResult{UpgradeResult: r, Problems: []string{}}
 	var refusal *admin.Error
 	switch {

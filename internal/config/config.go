@@ -30,7 +30,12 @@ type Config struct {
 	environments index[Environment]
 	slots        index[Slot]
 	services     index[Service]
+
+	text []byte
 }
+
+// Text returns the file as Load read it, which must not be changed: for another process, whose files may be others by then.
+func (c *Config) Text() []byte { return c.text }
 
 // Environment returns the environment called name.
 func (c *Config) Environment(name string) (Environment, bool) {

@@ -48,15 +48,16 @@ func (r *reading) listener(raw *rawListener) Listener {
 	return Listener{Network: "tcp", Address: address}
 }
 
-// socketWords is what FileDescriptorName= of a socket unit may be, see systemd.socket(5); the colon separates names.
+// socketWords is what FileDescriptorName= of a socket unit may be, see systemd.socket(5); the colon separates names. Blanks at its ends systemd takes away, and
+// a backslash at the end of a line joins it with the next one.
 var socketWords = regexp.MustCompile(`^[ -9;-~]{1,255}$`)
 
 // socketName returns the name of a socket that systemd opens; "" after a mistake.
 func (r *reading) socketName(p place, name string) string {
-	if socketWords.MatchString(name) {
+	if socketWords.MatchString(name) && strings.Trim(name, " ") == name && !strings.HasSuffix(name, `\`) {
 		return name
 	}
-	r.fail(p, "must be systemd: and the name of a socket: 1 to 255 printable ASCII characters, no colon", "write what FileDescriptorName= says in the socket unit, which is by default the name of the unit: systemd:web.socket")
+	r.fail(p, "must be systemd: and the name of a socket: 1 to 255 printable ASCII characters, no colon, no blank at either end, no backslash at the end", "write what FileDescriptorName= says in the socket unit, which is by default the name of the unit: systemd:web.socket")
 	return ""
 }
 

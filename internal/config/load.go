@@ -30,7 +30,11 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parse(data, path, absolute, (*reading).lookUpUsers)
+	c, err := parse(data, path, absolute, (*reading).lookUpUsers)
+	if c != nil {
+		c.text = data
+	}
+	return c, err
 }
 
 // Places returns where a configuration has the admin socket and the state

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"errors"
+	"io/fs"
+	"net"
 	"os/user"
 	"syscall"
 
@@ -34,11 +36,23 @@ func adviseListen(err error) error {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		hint = "the address is none of this host; ip address lists those that are"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		hint = "a port below 1024 needs CAP_NET_BIND_SERVICE, a unix socket a directory that the daemon's user may write, and a group that the user is in"
+		hint = "a port below 1024 is root's: name another; or have systemd open it for the tunnel: spinecert config systemd prints a socket unit for it"
+		if onDisk(err) {
+			hint = "make the directory of the socket writable for the daemon's user; spinecert config systemd prints what its unit needs"
+		}
+	case errors.Is(err, syscall.EROFS):
+		hint = "the unit lets the daemon write to /run/spinecert and its state directory alone: put the socket there, or see spinecert config systemd"
 	case errors.Is(err, syscall.ENOENT):
 		hint = "make the directory of the socket first, writable for the daemon's user"
 	}
 	return advised{err, hint}
+}
+
+// onDisk reports whether it is a file that err is about, such as that of a unix socket.
+func onDisk(err error) bool {
+	var op *net.OpError
+	var path *fs.PathError
+	return errors.As(err, &op) && op.Net == "unix" || errors.As(err, &path)
 }
 
 // advice is the hint of a refusal, or, where its cause says no more, what can be
@@ -56,6 +70,15 @@ func advice(r *rotate.Refusal) string {
 		return "put the whole file there, of the right kind; it is taken by itself (spinecert inspect FILE says what it holds)"
 	case "malformed":
 		return "spinecert inspect FILE says what a file holds"
+	}
+	return ""
+}
+
+// ruleWay is what lets a candidate pass the guard rule that refused it, in parentheses;
+// "" for what no rule refused.
+func ruleWay(r *rotate.Refusal) string {
+	if hint := advice(r); r.Rule != "" && hint != "" {
+		return " (" + hint + ")"
 	}
 	return ""
 }

@@ -168,7 +168,7 @@ func (a *audit) write() error {
 			return a.turnOver()
 		}
 		if n, err := f.Write(a.unwritten[0]); err != nil {
-			if n > 0 {
+			if n > 0 && !a.shared() {
 				_ = f.Truncate(info.Size()) // no half line; if that fails too, the next line starts after it
 			}
 			return auditError(a.path, err)

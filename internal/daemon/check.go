@@ -3,10 +3,14 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"time"
 
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/rotate"
+	"github.com/spinecert/spinecert/trust"
 )
 
 // Check loads everything, publishes nothing and returns what would not be ready.
@@ -31,14 +35,54 @@ func Check(ctx context.Context, o Options) (report string, ready bool, err error
 	defer func() { cancel(); <-ended }()
 	bounded, stop := context.WithTimeout(ctx, stageTimeout)
 	defer stop()
-	if err := keeper.Apply(bounded, alone(manage.Plan(c, dir))); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	plan := manage.Plan(c, dir)
+	fetches := map[string]bool{}
+	for _, e := range plan.Environments {
+		fetches[e.Name] = len(e.Fetch.Hosts) > 0
+	}
+	if err := keeper.Apply(bounded, alone(plan)); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return "", false, err
 	}
 	report, ready = describe(keeper)
+	report += uncovered(keeper, c.Tunnels, fetches, time.Now())
 	for _, w := range c.Warnings() {
 		report = "warning: " + w.Error() + "\n" + report
 	}
 	return report, ready, nil
+}
+
+// uncovered has a line for each CRL that peers of tunnels need and that is not at hand.
+// It does not make anything not ready: a list that is fetched is there soon after a
+// start, and what has no list serves and refuses, which /readyz does not call down.
+func uncovered(k *rotate.Keeper, tunnels []config.Tunnel, fetches map[string]bool, now time.Time) string {
+	var b strings.Builder
+	for _, e := range k.Environments() {
+		need, state := needOf(k, e, tunnels, nil, now), e.Trust()
+		if state == nil || need.mode == "" {
+			continue
+		}
+		what := "refused"
+		if need.mode != trust.Require {
+			what = "accepted unchecked"
+		}
+		said := map[string]bool{}
+		for _, l := range need.uncovered(state, now) {
+			if said[l.issuer] {
+				continue
+			}
+			said[l.issuer] = true
+			switch {
+			case fetches[e.Name()] && l.nowhere:
+				fmt.Fprintf(&b, "environment %s: no current CRL of %q, and no address of it is known: peers will be %s (put a current list into crl.files)\n", e.Name(), l.issuer, what)
+			case fetches[e.Name()] && len(l.addresses) == 0: // a peer may name one
+			case fetches[e.Name()]:
+				fmt.Fprintf(&b, "environment %s: no current CRL of %q: peers will be %s until it is fetched\n", e.Name(), l.issuer, what)
+			default:
+				fmt.Fprintf(&b, "environment %s: no current CRL of %q, and crl.hosts is empty: peers will be %s (name its host there, or put a current list into crl.files)\n", e.Name(), l.issuer, what)
+			}
+		}
+	}
+	return b.String()
 }
 
 // alone takes the fetching out of a plan: the CRLs that are kept are judged, and

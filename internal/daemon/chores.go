@@ -12,7 +12,8 @@ type chores struct {
 	ctx   context.Context // of all of them; nil before start
 	run   []func(context.Context) error
 	end   context.CancelFunc
-	ended chan struct{}
+	ended chan struct{} // closed when those that were begun last have ended
+	holds int           // how many want them ended
 }
 
 // start begins them; they end with ctx.
@@ -44,10 +45,12 @@ func (c *chores) begin() {
 func (c *chores) stop(ctx context.Context) (restart func(), err error) {
 	c.mu.Lock()
 	end, ended := c.end, c.ended
-	c.mu.Unlock()
 	if end == nil {
+		c.mu.Unlock()
 		return func() {}, nil
 	}
+	c.holds++
+	c.mu.Unlock()
 	end()
 	select {
 	case <-ended:
@@ -55,11 +58,15 @@ func (c *chores) stop(ctx context.Context) (restart func(), err error) {
 		err = ctx.Err()
 	}
 	return func() {
+		c.mu.Lock()
+		c.holds--
+		c.mu.Unlock()
 		go func() {
 			<-ended
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if c.ctx.Err() == nil {
+			// Several may have waited for the same end, and one of them begins them, once nobody wants them ended.
+			if c.ctx.Err() == nil && c.holds == 0 && c.ended == ended {
 				c.begin()
 			}
 		}()

@@ -211,19 +211,28 @@ func TestStaleCRL(t *testing.T) {
 			t.Errorf("%s: %q does not say what became of asking", tc.name, s.text)
 		}
 	}
+	const own, bundle, peer = rotate.CRLOfOwn, rotate.CRLOfBundle, rotate.CRLOfPeer
+	broken := errors.New("no route")
 	for _, tc := range []struct {
 		l        rotate.CRLStatus
 		mode     trust.Mode
+		needed   bool
 		severity string
+		says     string
 	}{
-		{rotate.CRLStatus{Address: "a"}, trust.Require, ""},
-		{rotate.CRLStatus{Address: "a", Failures: 1, CRL: crl}, trust.Require, ""},
-		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: rotate.CRLOfBundle, Err: errors.New("no route")}, trust.Require, "critical"},
-		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: rotate.CRLOfBundle, Err: errors.New("no route")}, trust.Prefer, "warning"},
-		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: rotate.CRLOfPeer, Err: errors.New("no route")}, trust.Require, "warning"},
+		{rotate.CRLStatus{Address: "a"}, trust.Require, true, "", ""},
+		{rotate.CRLStatus{Address: "a", Failures: 1, CRL: crl}, trust.Require, true, "", ""},
+		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: bundle, Err: broken}, trust.Require, true, "critical", "are refused"},
+		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: own, Err: broken}, trust.Require, true, "critical", "are refused"},
+		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: peer, Err: broken}, trust.Require, true, "critical", "are refused"},
+		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: bundle, Err: broken}, trust.Prefer, true, "warning", "accepted without"},
+		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: own, Err: broken}, trust.Prefer, true, "warning", "accepted without"},
+		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: own, Err: broken}, trust.Require, false, "warning", "whether our own"},
+		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: bundle, Err: broken}, trust.Require, false, "warning", "would be refused"},
+		{rotate.CRLStatus{Address: "a", Failures: 1, Origin: peer, Err: broken}, trust.Require, false, "warning", "would be refused"},
 	} {
-		if s, ok := missingCRL(&tc.l, tc.mode); ok != (tc.severity != "") || ok && s.severity != tc.severity {
-			t.Errorf("%+v with %s: %t %+v", tc.l, tc.mode, ok, s)
+		if s, ok := missingCRL(&tc.l, tc.mode, tc.needed); ok != (tc.severity != "") || ok && (s.severity != tc.severity || !strings.Contains(s.text, tc.says)) {
+			t.Errorf("%+v with %s, needed %t: %t %+v", tc.l, tc.mode, tc.needed, ok, s)
 		}
 	}
 }

@@ -26,8 +26,8 @@ type staleList struct {
 
 // crlConditions tell which lists of an environment are past their renewal, cannot be
 // renewed and end soon, or were never had.
-func crlConditions(e *rotate.Environment, state *trust.State, mode trust.Mode, now time.Time, add adder) {
-	stale := staleLists(e, state, mode, now)
+func crlConditions(e *rotate.Environment, state *trust.State, mode trust.Mode, need *crlNeed, now time.Time, add adder) {
+	stale := staleLists(e, state, mode, need, now)
 	for i, s := range stale {
 		if i == maxStale {
 			add("crl_stale", e.Name(), s.severity, s.since, fmt.Sprintf("%d more CRLs are in the same state; the next: %s", len(stale)-i, s.text), s.hint)
@@ -38,7 +38,7 @@ func crlConditions(e *rotate.Environment, state *trust.State, mode trust.Mode, n
 }
 
 // staleLists returns the worst first.
-func staleLists(e *rotate.Environment, state *trust.State, mode trust.Mode, now time.Time) []staleList {
+func staleLists(e *rotate.Environment, state *trust.State, mode trust.Mode, need *crlNeed, now time.Time) []staleList {
 	asked := map[string]*rotate.CRLStatus{}
 	lists := e.CRLs()
 	for i := range lists {
@@ -52,9 +52,12 @@ func staleLists(e *rotate.Environment, state *trust.State, mode trust.Mode, now 
 		}
 	}
 	for i := range lists {
-		if s, ok := missingCRL(&lists[i], mode); ok && !state.CoversAddress(lists[i].Address) {
+		if s, ok := missingCRL(&lists[i], mode, need.names(state, lists[i].Address)); ok && !state.CoversAddress(lists[i].Address) {
 			out = append(out, s)
 		}
+	}
+	for _, l := range need.lacking(state, asked, len(e.Status().Config.Fetch.Hosts) > 0, now) {
+		out = append(out, l.condition(need))
 	}
 	slices.SortStableFunc(out, func(a, b staleList) int {
 		return cmp.Or(strings.Compare(a.severity, b.severity), a.since.Compare(b.since)) // critical comes before warning
@@ -84,20 +87,21 @@ func staleCRL(crl *trust.CRL, asked *rotate.CRLStatus, mode trust.Mode, grace ti
 	return s, true
 }
 
-// missingCRL judges a list that was asked for and never had.
-func missingCRL(l *rotate.CRLStatus, mode trust.Mode) (staleList, bool) {
+// missingCRL judges a list that was asked for and never had. needed is for one that
+// peers of a tunnel need, whoever names it.
+func missingCRL(l *rotate.CRLStatus, mode trust.Mode, needed bool) (staleList, bool) {
 	if l.CRL != nil || l.Failures == 0 {
 		return staleList{}, false
 	}
 	s := staleList{severity: "warning", since: l.Tried, hint: staleHint(l)}
 	what := "peers that need it are accepted without"
-	if mode == trust.Require {
-		what = "peers that need it are refused"
-		if l.Origin == rotate.CRLOfBundle { // all of them do
-			s.severity = "critical"
-		}
+	switch {
+	case mode == trust.Require && needed:
+		s.severity, what = "critical", "peers that need it are refused"
+	case mode == trust.Require:
+		what = "a peer that needs it would be refused; none was"
 	}
-	if l.Origin == rotate.CRLOfOwn {
+	if l.Origin == rotate.CRLOfOwn && !needed {
 		what = "whether our own certificate was revoked is not known"
 	}
 	s.text = fmt.Sprintf("CRL from %s was never had; %s%s", clipName(l.Address), what, tries(l))

@@ -51,8 +51,10 @@ func (d *Daemon) conditions(now time.Time, requests []admin.Request, services []
 		d.requestCondition(r, now, add)
 	}
 	live := d.liveTunnels()
+	refused := d.refusedForLists(now)
 	for _, e := range d.keeper.Environments() {
-		environmentConditions(e, d.modeOf(e, live), d.started, now, add)
+		need := needOf(d.keeper, e, tunnelsOf(live), refused, d.started)
+		environmentConditions(e, d.modeOf(e, live), need, d.started, now, add)
 	}
 	for _, t := range live {
 		d.tunnelConditions(t, add)

@@ -57,8 +57,8 @@ func (d *Daemon) modeOf(e *rotate.Environment, live []*liveTunnel) trust.Mode {
 }
 
 // environmentConditions are what is wrong with the trust of an environment. mode is
-// the strictest with which somebody is judged in it.
-func environmentConditions(e *rotate.Environment, mode trust.Mode, started, now time.Time, add adder) {
+// the strictest with which somebody is judged in it, and need which lists that takes.
+func environmentConditions(e *rotate.Environment, mode trust.Mode, need *crlNeed, started, now time.Time, add adder) {
 	st := e.Status()
 	if st.Refusal != nil && st.Refusal.Rule == rotate.RuleTrustShrink {
 		add("trust_changed", e.Name(), "warning", st.Since, st.Refusal.Error(), advice(st.Refusal))
@@ -96,7 +96,7 @@ func environmentConditions(e *rotate.Environment, mode trust.Mode, started, now 
 		add("environment_mixture", e.Name(), severity, started, "the trust files hold CAs of several NHS environments: "+text, "keep one environment in each set of trust files: with these, a peer of one passes as a peer of the other")
 	}
 	if mode != trust.Off {
-		crlConditions(e, state, mode, now, add)
+		crlConditions(e, state, mode, need, now, add)
 	}
 }
 

@@ -84,6 +84,7 @@ type Daemon struct {
 	before     *handover.Predecessor // the process that this one takes over from; nil for a start of its own
 	running    context.Context       // of run: ends when the daemon is asked to stop
 	chores     chores
+	changes    changes
 	socket     net.Listener        // the admin API's
 	web        net.Listener        // of admin.http; nil if there is none
 	succeeded  chan struct{}       // closed when another process has taken over
@@ -176,7 +177,7 @@ func newDaemon(o Options, c *config.Config, dir *state.Directory, hangups chan o
 	d.clock.largest.Store(int64(c.ClockMaxStep))
 	d.log = newLog(o.Log, c, d.level, d.metrics.lostEvents.Inc)
 	d.audit.lost, d.audit.shared = d.metrics.lostEvents.Inc, d.handedOver.Load
-	d.keeper = rotate.New(rotate.Options{Store: d.store, CRLs: dir, Events: d.onRotate, ClockSuspect: d.clockSuspect,
+	d.keeper = rotate.New(rotate.Options{Store: d.store, CRLs: lists{dir, d.handedOver.Load}, Events: d.onRotate, ClockSuspect: d.clockSuspect,
 		Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
 	d.manager, d.services = newManager(d), newServices(d)
 	return d
@@ -271,6 +272,7 @@ func (d *Daemon) sayReady() {
 	d.record1("ready", level, d.summary())
 	if d.before != nil {
 		_ = d.before.Serving() // if it is gone, nobody waits
+		d.tellConfiguration(d.currentConfig())
 	}
 }
 
@@ -284,6 +286,9 @@ func (d *Daemon) answerHangups(ctx context.Context) {
 			return
 		case <-d.hangups:
 			_, _ = d.reload(ctx, actor{UID: d.uid, PID: d.pid, Via: "signal"}) // logged and shown in status; a signal gets no answer
+			if d.handedOver.Load() {
+				d.successor.Hangup() // it had read the configuration already
+			}
 		}
 	}
 }

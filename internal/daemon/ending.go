@@ -40,7 +40,6 @@ func (d *Daemon) shutdown(ctx context.Context) error {
 // ended, only SIGINT counts. The end of the other process ends the wait, too, unless that was asked to: what starts in its
 // place has to wait for this one.
 func (d *Daemon) leave(ctx context.Context) error {
-	d.sayLeave()
 	d.mu.Lock()
 	tunnels, patience := slices.Concat(d.tunnels, d.removed), d.config.Limits.Drain
 	d.mu.Unlock()
@@ -56,22 +55,48 @@ func (d *Daemon) leave(ctx context.Context) error {
 		<-second.Done()
 		stop()
 	})
-	lost := make(chan bool, 1)
+	lost := make(chan error, 1)
+	left := make(chan struct{}) // the other one ends as it is asked to
 	go func() {
-		gone := d.successor.Lost(impatient)
-		lost <- gone
-		if gone {
+		err := d.successor.Watch(impatient, func(n handover.Note) error { return d.heed(impatient, n) })
+		switch {
+		case err == nil:
+			d.sayLeave()
+			close(left)
+		case impatient.Err() == nil:
 			stop()
+		default:
+			err = nil
 		}
+		lost <- err
 	}()
 	cut := d.drain(impatient, tunnels, patience)
+	d.awaitOlder(impatient, left)
 	_ = handover.Barrier() // nobody is left to be told
 	d.record1("left", slog.LevelInfo, "stopped; another process has taken over", slog.Int("connections_cut", cut))
 	stop()
-	if <-lost {
+	if <-lost != nil {
 		return errSuccessor
 	}
 	return nil
+}
+
+// awaitOlder waits, while this process has nothing left to do, for one that it took over from itself and that still
+// drains: only through this one does that one learn what it must know.
+func (d *Daemon) awaitOlder(ctx context.Context, left <-chan struct{}) {
+	if d.before == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-left:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	d.before.Ended(ctx)
 }
 
 // sayLeave tells a process that this one took over from, and that still drains, that this one ends as it

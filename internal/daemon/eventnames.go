@@ -33,6 +33,8 @@ var eventNames = []eventName{
 	{"stopped", []slog.Level{lInfo}, "the last line", "", []string{"connections_cut"}},
 	{"upgrade", []slog.Level{lInfo, lError}, "`spinecert upgrade`: another process serves; with `error` it does not, and this one goes on", "`error` says why the installed program did not come up", []string{"program", "from", "to", "uid", "via", "error", "pid", "connections", "drain"}},
 	{"left", []slog.Level{lInfo}, "the last line of the process that an upgrade replaced", "", []string{"connections_cut"}},
+	{"drain_untold", []slog.Level{lError}, "the process that still drains after an upgrade could not be told of a change", "its connections end within `limits.drain`; `systemctl restart spinecertd` ends them now", []string{"error", "hint"}},
+	{"drain_astray", []slog.Level{lError}, "the process that still drains cannot follow a change, and cuts what it had", "its peers connect anew, to the process that serves", []string{"error"}},
 	{"forbidden", []slog.Level{lWarn}, "a user who is not one of `admin.writers` tried to change something", "ask the user", []string{"action", "uid", "pid"}},
 	{"clock_suspect", []slog.Level{lError}, "the clock of the host has jumped: nothing is cut, dropped or replaced for dates alone", "[revocation.md](revocation.md#when-the-clock-is-wrong)", []string{"reason", "hint"}},
 	{"clock_trusted", []slog.Level{lInfo}, "the clock is believed again", "", []string{"reason"}},
@@ -62,7 +64,7 @@ var eventNames = []eventName{
 	{"trust_refused", []slog.Level{lWarn}, "the trust files were judged bad; the last trust stays", "[refusals.md](refusals.md#trust-files)", []string{"environment", "reason", "error", "hint"}},
 	{"trust_added", []slog.Level{lInfo}, "`spinecert trust add` added a CA", "", []string{"environment", "ca", "sha256", "uid"}},
 	{"trust_dropped", []slog.Level{lInfo}, "`spinecert trust accept` let a CA go", "", []string{"environment", "ca", "sha256", "uid"}},
-	{"crl_fetch", []slog.Level{lDebug, lInfo, lWarn}, "a CRL was asked for: info when a new one is in force, a warning when it could not be had (once for each cause)", "[revocation.md](revocation.md): `spinecert status` says how long the one in force lasts", []string{"environment", "address", "result", "issuer", "entries", "this_update", "next_update", "reason", "error", "hint"}},
+	{"crl_fetch", []slog.Level{lDebug, lInfo, lWarn, lError}, "a CRL was asked for: info when a new one is in force, a warning when it could not be had (once for each cause); an error where none is in force in its place and peers are refused without", "[revocation.md](revocation.md): `spinecert status` says how long the one in force lasts", []string{"environment", "address", "result", "issuer", "entries", "this_update", "next_update", "reason", "error", "hint"}},
 	{"crl_unsaved", []slog.Level{lWarn}, "the state directory does not take a CRL; it is in force all the same", "[trouble.md](trouble.md#the-disk-is-full)", []string{"environment", "address", "reason", "error", "hint"}},
 
 	// Tunnels.

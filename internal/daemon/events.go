@@ -47,6 +47,12 @@ func doWork(ctx context.Context, from <-chan func()) {
 
 // onRotate is told by the run loop of rotate. It counts at once and leaves the rest to others.
 func (d *Daemon) onRotate(e rotate.Event) {
+	if d.handedOver.Load() { // all of it happens in the process that took over as well, and there it is told
+		if e.Kind == rotate.EventTrustChanged {
+			d.wakeReview()
+		}
+		return
+	}
 	switch e.Kind {
 	case rotate.EventRotated:
 		d.metrics.rotated(e.Slot, e.Latency, e.Time)
@@ -164,7 +170,7 @@ func (d *Daemon) record(e rotate.Event) {
 			slog.Int("expired", len(b.Expired(e.Time))), slog.Int("crls", len(e.Trust.CRLs())))
 	case rotate.EventCRLFetch:
 		var more []slog.Attr
-		level, text, more = sayFetch(e)
+		level, text, more = d.sayFetch(e)
 		attrs = append(attrs, more...)
 	case rotate.EventCRLKept:
 		text = "state directory does not take a CRL; it is in force all the same"

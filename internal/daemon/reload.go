@@ -26,6 +26,9 @@ import (
 func (d *Daemon) reload(ctx context.Context, who actor) (admin.ReloadResult, error) {
 	d.reloads.Lock()
 	defer d.reloads.Unlock()
+	if d.handedOver.Load() {
+		return admin.ReloadResult{Config: d.configStatus(), Refused: []string{}}, errLater
+	}
 	if d.isStopping() {
 		return admin.ReloadResult{Config: d.configStatus(), Refused: []string{}}, errStopping
 	}
@@ -84,6 +87,7 @@ func (d *Daemon) reloadConfig(ctx context.Context) error {
 	if err := d.commit(next, prepared); err != nil {
 		return err
 	}
+	d.tellConfiguration(next)
 	d.forgetSeries(current, next)
 	d.wakeRequests(everySlot)
 	return nil
@@ -146,8 +150,11 @@ func needsRestart(a, b *config.Config) error {
 }
 
 func needsNewStart(file, key, was, is string) error {
-	return config.Problems{{File: file, Key: key, Message: fmt.Sprintf("cannot change from %q to %q while running", was, is),
-		Hint: "restart the daemon, or put the old value back"}}
+	hint := "restart the daemon, or put the old value back"
+	if key == "admin.http.listen" || key == "log.format" { // which an upgrade takes
+		hint = "spinecert upgrade, or restart the daemon; or put the old value back"
+	}
+	return config.Problems{{File: file, Key: key, Message: fmt.Sprintf("cannot change from %q to %q while running", was, is), Hint: hint}}
 }
 
 // preparedTunnel is a tunnel that will be in force if the reload commits.
@@ -310,13 +317,13 @@ func (d *Daemon) refreshMaterial(ctx context.Context) []string {
 	}
 	for _, e := range d.keeper.Environments() {
 		if r := e.Status().Refusal; r != nil {
-			refused = append(refused, fmt.Sprintf("environment %s: %v", e.Name(), r))
+			refused = append(refused, fmt.Sprintf("environment %s: %v%s", e.Name(), r, ruleWay(r)))
 		}
 	}
 	for _, s := range d.keeper.Slots() {
 		st := s.Status()
 		if r := st.Refusal; r != nil && !(st.Offered && manage.WaitsFor(r)) { // an answer that waits is no fault of the reload
-			refused = append(refused, fmt.Sprintf("slot %s: %v", s.Name(), r))
+			refused = append(refused, fmt.Sprintf("slot %s: %v%s", s.Name(), r, ruleWay(r)))
 		}
 	}
 	return refused

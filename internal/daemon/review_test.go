@@ -283,16 +283,22 @@ func TestFetchesAreToldOnce(t *testing.T) {
 		e       rotate.Event
 		level   slog.Level
 		audited bool
+
+		stands, refuses bool
+		says            string
 	}{
-		"new":              {rotate.Event{Result: rotate.CRLFetched, CRL: crl}, slog.LevelInfo, false},
-		"unchanged":        {rotate.Event{Result: rotate.CRLUnchanged}, slog.LevelDebug, false},
-		"failed":           {rotate.Event{Result: rotate.CRLFailed, Err: broken}, slog.LevelWarn, false},
-		"failed as before": {rotate.Event{Result: rotate.CRLFailed, Err: broken, Repeated: true}, slog.LevelDebug, false},
-		"a lie":            {rotate.Event{Result: rotate.CRLRefused, Err: broken}, slog.LevelWarn, true},
-		"the same lie":     {rotate.Event{Result: rotate.CRLRefused, Err: broken, Repeated: true}, slog.LevelDebug, false},
+		"new":                      {rotate.Event{Result: rotate.CRLFetched, CRL: crl}, slog.LevelInfo, false, false, false, "new CRL in force"},
+		"unchanged":                {rotate.Event{Result: rotate.CRLUnchanged}, slog.LevelDebug, false, true, true, "as it was"},
+		"failed":                   {rotate.Event{Result: rotate.CRLFailed, Err: broken}, slog.LevelWarn, false, true, true, "what is in force stays"},
+		"failed as before":         {rotate.Event{Result: rotate.CRLFailed, Err: broken, Repeated: true}, slog.LevelDebug, false, true, true, "what is in force stays"},
+		"nothing there, refused":   {rotate.Event{Result: rotate.CRLFailed, Err: broken}, slog.LevelError, false, false, true, "none is in force in its place; peers that need it are refused"},
+		"nothing there, as before": {rotate.Event{Result: rotate.CRLFailed, Err: broken, Repeated: true}, slog.LevelDebug, false, false, true, "none is in force"},
+		"nothing there, accepted":  {rotate.Event{Result: rotate.CRLFailed, Err: broken}, slog.LevelWarn, false, false, false, "none is in force in its place"},
+		"a lie":                    {rotate.Event{Result: rotate.CRLRefused, Err: broken}, slog.LevelWarn, true, true, false, "what is in force stays"},
+		"the same lie":             {rotate.Event{Result: rotate.CRLRefused, Err: broken, Repeated: true}, slog.LevelDebug, false, true, false, "what is in force stays"},
 	} {
 		tc.e.Kind = rotate.EventCRLFetch
-		if level, text, _ := sayFetch(tc.e); level != tc.level || text == "" {
+		if level, text, _ := sayFetch(tc.e, tc.stands, tc.refuses); level != tc.level || !strings.Contains(text, tc.says) {
 			t.Errorf("%s: %s %q, want %s", name, level, text, tc.level)
 		}
 		if got := audited(tc.e); got != tc.audited {

@@ -233,9 +233,9 @@ func (d *Daemon) backend() admin.Backend {
 			return d.reload(context.WithoutCancel(ctx), actor{UID: c.UID, PID: c.PID, Via: "socket"})
 		},
 		Upgrade:    d.upgrade,
-		Rotate:     d.rotateNow,
-		NewRequest: d.newRequest, Cancel: d.cancelRequest, Request: d.showRequest, Import: d.importAnswer, Rollback: d.rollback,
-		Trust:     &admin.TrustBackend{List: d.trustList, Diff: d.trustDiff, Add: d.trustAdd, Accept: d.trustAccept, Carry: d.trustCarry},
+		Rotate:     exclusive(d, d.rotateNow),
+		NewRequest: exclusive(d, d.newRequest), Cancel: exclusive(d, d.cancelRequest), Request: d.showRequest, Import: exclusive(d, d.importAnswer), Rollback: exclusive(d, d.rollback),
+		Trust:     &admin.TrustBackend{List: d.trustList, Diff: d.trustDiff, Add: exclusive(d, d.trustAdd), Accept: exclusive(d, d.trustAccept), Carry: exclusive(d, d.trustCarry)},
 		Doctor:    d.examine,
 		Deliver:   d.deliver,
 		Refusals:  d.refusals,

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/spinecert/spinecert/internal/activation"
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/handover"
+	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/internal/tunnel"
 	"github.com/spinecert/spinecert/pki"
@@ -31,6 +34,10 @@ func lockState(ctx context.Context, o Options, c *config.Config, before *handove
 	for _, f := range before.Of(handover.Admin) {
 		if f.Address != c.Admin.Socket {
 			return nil, needsNewStart(c.File, "admin.socket.path", f.Address, c.Admin.Socket)
+		}
+		var group string
+		if err := json.Unmarshal(f.Detail, &group); err == nil && group != c.Admin.Group {
+			return nil, needsNewStart(c.File, "admin.socket.group", group, c.Admin.Group)
 		}
 	}
 	lock := before.Of(handover.Lock)
@@ -77,7 +84,7 @@ func (d *Daemon) takeOver(ctx context.Context) error {
 	if d.before == nil {
 		return nil
 	}
-	if err := d.before.Ready(ctx, d.summary()); err != nil {
+	if err := d.before.Ready(ctx, d.summary(), d.stock()); err != nil {
 		d.gate.Relinquish() // the files of its sockets stay
 		return err
 	}
@@ -119,4 +126,62 @@ func (d *Daemon) inherited(k handover.Kind, address string) (net.Listener, error
 		}
 	}
 	return nil, nil
+}
+
+// stock is what this process would serve.
+func (d *Daemon) stock() handover.Stock {
+	s := handover.Stock{Missing: map[string]string{}, CAs: map[string][]string{}}
+	for _, slot := range d.keeper.Slots() {
+		if slot.Snapshot() != nil {
+			s.Serving = append(s.Serving, slot.Name())
+		} else {
+			why := "it was not looked at in time"
+			if r := slot.Status().Refusal; r != nil {
+				why = oneLine(r)
+			}
+			s.Missing[slot.Name()] = manage.Clip(why)
+		}
+	}
+	for _, e := range d.keeper.Environments() {
+		cas := []string{}
+		if state := e.Trust(); state != nil {
+			for _, ca := range state.Bundle().Certificates() {
+				cas = append(cas, pki.Fingerprint(ca))
+			}
+		}
+		s.CAs[e.Name()] = cas
+	}
+	return s
+}
+
+// losses are what this process serves, or trusts, and the new one would not, without anybody's word.
+func (d *Daemon) losses(s handover.Stock, now time.Time) []string {
+	var lost []string
+	serving := make(map[string]bool, len(s.Serving))
+	for _, name := range s.Serving {
+		serving[name] = true
+	}
+	for _, slot := range d.keeper.Slots() {
+		why, configured := s.Missing[slot.Name()]
+		switch {
+		case slot.Snapshot() == nil || serving[slot.Name()]:
+		case configured:
+			lost = append(lost, fmt.Sprintf("slot %s would serve nothing: %s", slot.Name(), why))
+		default: // a reload is the word for that
+			lost = append(lost, fmt.Sprintf("slot %s is not configured any more", slot.Name()))
+		}
+	}
+	for _, e := range d.keeper.Environments() {
+		cas, there := s.CAs[e.Name()]
+		state := e.Trust()
+		if !there || state == nil { // it is gone from the configuration, or has nothing to lose
+			continue
+		}
+		for _, ca := range state.Bundle().Certificates() {
+			if !now.After(ca.NotAfter) && !slices.Contains(cas, pki.Fingerprint(ca)) {
+				lost = append(lost, fmt.Sprintf("environment %s would not trust CA %q (sha256 %s) any more", e.Name(), ca.Subject.CommonName, pki.Fingerprint(ca)))
+			}
+		}
+	}
+	return lost
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/anchor"
+	"github.com/spinecert/spinecert/internal/handover"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
@@ -93,6 +94,7 @@ func (d *Daemon) trustAccept(ctx context.Context, c admin.Caller, r admin.TrustA
 	if err == nil {
 		err = d.dropTrust(c, r, rotate.LostCAs(all, next, time.Time{}))
 	}
+	d.tell(handover.Note{Kind: handover.NoteTrust, Environment: r.Environment, Digest: fmt.Sprintf("%x", e.Trust().Bundle().Digest())})
 	if err != nil {
 		if len(r.Drop) > 0 { // what is still on disk is in force again
 			err = errors.Join(err, d.applyPlan(ctx, d.plan(d.currentConfig())))

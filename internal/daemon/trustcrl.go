@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/handover"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
@@ -33,6 +34,7 @@ func (d *Daemon) trustCarry(ctx context.Context, c admin.Caller, r admin.CarryRe
 	out.CRL.InForce, out.CRL.Fetched = true, admin.Time{Time: status.Fetched}
 	line.Digest = out.CRL.SHA256
 	d.keepAudit(line) // the log has it from the event
+	d.tell(handover.Note{Kind: handover.NoteList, Environment: r.Environment, Address: status.Address, Name: r.Name})
 	return out, nil
 }
 

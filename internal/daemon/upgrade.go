@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -23,16 +24,16 @@ const (
 	// upgradeLimit is for the new process to be ready.
 	upgradeLimit = 30 * time.Second
 	// goLimit is for it to accept connections, once it may.
-	goLimit = 10 * time.Second
+	goLimit = time.Minute
+	// maxLosses is how many of the losses are told.
+	maxLosses = 10
 )
 
 // upgrade starts the installed program, and leaves everything but the open connections to it once it is
 // ready. Until then this process goes on as if nothing had been.
 func (d *Daemon) upgrade(ctx context.Context, c admin.Caller, r admin.UpgradeRequest) (admin.UpgradeResult, error) {
-	d.reloads.Lock() // no reload and no other upgrade meanwhile
-	defer d.reloads.Unlock()
-	if d.pid == 1 {
-		return admin.UpgradeResult{}, &admin.Error{Code: admin.CodeFailed, Message: "the daemon is process 1 and cannot leave it to another", Hint: "restart the container"}
+	if err := d.mayLeave(r); err != nil {
+		return admin.UpgradeResult{}, err
 	}
 	limit := upgradeLimit
 	if asked := time.Duration(r.TimeoutMS) * time.Millisecond; r.TimeoutMS > 0 && asked < limit {
@@ -42,24 +43,48 @@ func (d *Daemon) upgrade(ctx context.Context, c admin.Caller, r admin.UpgradeReq
 	defer cancel()
 	stop := context.AfterFunc(d.running, cancel)
 	defer stop()
-
+	resume, err := d.changes.stop(ctx)
+	if err != nil {
+		return admin.UpgradeResult{}, upgradeError(fmt.Errorf("wait for what is being changed: %w", err))
+	}
+	defer resume()
+	d.reloads.Lock() // no reload and no other upgrade meanwhile
+	defer d.reloads.Unlock()
 	d.opening.Lock() // the listeners stay what they are
 	defer d.opening.Unlock()
 	if d.stopping {
 		return admin.UpgradeResult{}, errLeaving
 	}
-	result, err := d.succeed(ctx)
+	result, err := d.succeed(ctx, r.Force)
 	d.recordUpgrade(actorOf(c), result, err)
+	if refusal := (*handover.Refusal)(nil); errors.As(err, &refusal) && refusal.Configuration {
+		d.settleReload(err) // the file on disk would not start
+	}
+	if err == nil || errors.Is(err, errNoWayBack) {
+		d.stopping = true
+		close(d.succeeded)
+	}
 	if err != nil {
 		return result, upgradeError(err)
 	}
-	d.stopping = true
-	close(d.succeeded)
 	return result, nil
 }
 
+// mayLeave returns why the process that started this one would not have another in its place, or nil.
+func (d *Daemon) mayLeave(r admin.UpgradeRequest) error {
+	switch {
+	case d.pid == 1:
+		return &admin.Error{Code: admin.CodeFailed, Message: "the daemon is process 1 and cannot leave it to another", Hint: "restart the container"}
+	case systemd.Supervised() && os.Getenv("NOTIFY_SOCKET") == "":
+		return &admin.Error{Code: admin.CodeFailed, Message: "systemd does not listen to the daemon, and would end a new one with this one", Hint: "the unit needs Type=notify and NotifyAccess=main; until then systemctl restart spinecertd"}
+	case !systemd.Supervised() && !r.Unsupervised:
+		return &admin.Error{Code: admin.CodeFailed, Message: "systemd did not start the daemon: what did would take its end for a failure", Hint: "restart the daemon; or, where nothing waits for its end, --unsupervised"}
+	}
+	return nil
+}
+
 // succeed does it. d.opening is held.
-func (d *Daemon) succeed(ctx context.Context) (admin.UpgradeResult, error) {
+func (d *Daemon) succeed(ctx context.Context, force bool) (admin.UpgradeResult, error) {
 	result := admin.UpgradeResult{From: d.version, Program: d.program}
 	s, err := d.startSuccessor()
 	if err != nil {
@@ -77,7 +102,11 @@ func (d *Daemon) succeed(ctx context.Context) (admin.UpgradeResult, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if result.Summary, err = s.Stage(ctx); err != nil {
+	var stock handover.Stock
+	if result.Summary, stock, err = s.Stage(ctx); err == nil && !force {
+		err = lossError(d.losses(stock, time.Now()))
+	}
+	if err != nil {
 		resume()
 		return fail(err)
 	}
@@ -97,7 +126,6 @@ func (d *Daemon) succeed(ctx context.Context) (admin.UpgradeResult, error) {
 	if err := s.Go(bounded); err != nil {
 		// What is on disk is not this process's any more: whoever started it starts anew.
 		s.Kill()
-		close(d.succeeded)
 		return result, fmt.Errorf("%w: %w", errNoWayBack, err)
 	}
 	// Who asks again when this is answered asks the new process.
@@ -147,7 +175,8 @@ func (d *Daemon) heirlooms() ([]handover.File, error) {
 		kind     handover.Kind
 		listener net.Listener
 		address  string
-	}{{handover.Admin, d.socket, d.config.Admin.Socket}, {handover.HTTP, d.web, d.config.Admin.HTTP}} {
+		group    string
+	}{{handover.Admin, d.socket, d.config.Admin.Socket, d.config.Admin.Group}, {handover.HTTP, d.web, d.config.Admin.HTTP, ""}} {
 		if l.listener == nil {
 			continue
 		}
@@ -155,7 +184,11 @@ func (d *Daemon) heirlooms() ([]handover.File, error) {
 		if err != nil {
 			return files, fmt.Errorf("share %q: %w", l.address, err)
 		}
-		files = append(files, handover.File{Kind: l.kind, Address: l.address, File: f})
+		detail, err := json.Marshal(l.group)
+		if err != nil {
+			return files, err
+		}
+		files = append(files, handover.File{Kind: l.kind, Address: l.address, File: f, Detail: detail})
 	}
 	return files, nil
 }
@@ -194,6 +227,19 @@ func explainSuccessor(ctx context.Context, err error) error {
 		return errLeaving
 	}
 	return err
+}
+
+// lossError is the refusal of an upgrade that would cost something, or nil.
+func lossError(lost []string) error {
+	if len(lost) == 0 {
+		return nil
+	}
+	text := strings.Join(lost[:min(len(lost), maxLosses)], "; ")
+	if more := len(lost) - maxLosses; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return &admin.Error{Code: admin.CodeRefused, Message: "the new daemon would serve less, and the running one goes on: " + text,
+		Hint: "mend the files (spinecert status, spinecert trust diff), or have the running daemon take what is meant (spinecert reload, spinecert trust accept), and ask again; or let it go: spinecert upgrade --force"}
 }
 
 // errNoWayBack is the end of a new process that had begun to write.
@@ -241,11 +287,18 @@ func upgradeError(err error) error {
 	return e
 }
 
-// programPath is where the program lies that runs, and where the next one is installed.
+// programPath is where the program lies that runs, and where the next one is installed. A path through a link that was
+// used to start this one stays that path: another version may be behind it.
 func programPath() string {
 	path, err := os.Executable()
 	if err != nil {
 		return os.Args[0]
 	}
-	return strings.TrimSuffix(path, " (deleted)")
+	path = strings.TrimSuffix(path, " (deleted)")
+	if is, err := os.Stat(path); err == nil && filepath.IsAbs(os.Args[0]) {
+		if started, err := os.Stat(os.Args[0]); err == nil && os.SameFile(is, started) {
+			return os.Args[0]
+		}
+	}
+	return path
 }

@@ -89,7 +89,7 @@ func (h *host) install(program []byte) {
 
 func (h *host) upgrade() admin.UpgradeResult {
 	h.t.Helper()
-	r, err := h.client.Upgrade(context.Background(), admin.UpgradeRequest{})
+	r, err := h.client.Upgrade(context.Background(), admin.UpgradeRequest{Unsupervised: true})
 	if err != nil {
 		h.t.Fatalf("upgrade: %v", err)
 	}
@@ -204,7 +204,8 @@ func TestUpgradeUnderTraffic(t *testing.T) {
 
 // TestUpgradeRefused: what is installed is no good, and the old daemon goes on with everything.
 func TestUpgradeRefused(t *testing.T) {
-	h, leaf := simpleHost(t)
+	h, _ := simpleHost(t)
+	h.configure(`revocation: "off"`, providerSlot, inbound(backend(t))+"\nservices:\n"+h.plainService("web", ""))
 	h.startInstalled()
 	pid := h.status().PID
 	for name, c := range map[string]struct {
@@ -228,7 +229,7 @@ func TestUpgradeRefused(t *testing.T) {
 			if err := os.Chmod(h.path("spinecertd"), c.mode); err != nil {
 				t.Fatal(err)
 			}
-			_, err := h.client.Upgrade(context.Background(), admin.UpgradeRequest{TimeoutMS: c.limit.Milliseconds()})
+			_, err := h.client.Upgrade(context.Background(), admin.UpgradeRequest{TimeoutMS: c.limit.Milliseconds(), Unsupervised: true})
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "the running daemon goes on") {
 				t.Errorf("upgrade says %v, want %q", err, c.want)
 			}
@@ -238,25 +239,28 @@ func TestUpgradeRefused(t *testing.T) {
 				data, err := os.ReadFile(h.path("state/slots/pcs/current/cert.pem"))
 				return err == nil && strings.Contains(string(next.CertPEM()), strings.TrimSpace(string(data)))
 			})
+			h.synced("web", next) // and goes on with what it does by itself
 			if now := h.status().PID; now != pid {
 				t.Fatalf("process %d answers, and %d did", now, pid)
 			}
 		})
 	}
-	_ = leaf
 	h.install(h.self())
 	good, err := os.ReadFile(h.path("spinecert.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.write("spinecert.yaml", append(good, "nonsense: true\n"...), 0o600)
-	_, err = h.client.Upgrade(context.Background(), admin.UpgradeRequest{})
+	_, err = h.client.Upgrade(context.Background(), admin.UpgradeRequest{Unsupervised: true})
 	var refusal *admin.Error
 	if !errors.As(err, &refusal) || refusal.Code != admin.CodeConfiguration || len(refusal.Problems) != 1 || !strings.Contains(refusal.Problems[0], "nonsense") {
 		t.Errorf("with a wrong configuration: %+v", err)
 	}
+	if got := h.metric("spinecert_config_last_reload_successful"); got != "0" || h.status().Config.Error == "" {
+		t.Errorf("the refused configuration is not told: %s, %q", got, h.status().Config.Error)
+	}
 	h.write("spinecert.yaml", []byte(strings.Replace(string(good), "state: {directory: state}", "state: {directory: elsewhere}", 1)), 0o600)
-	if _, err = h.client.Upgrade(context.Background(), admin.UpgradeRequest{}); !errors.As(err, &refusal) || !strings.Contains(fmt.Sprint(refusal.Problems), "state.directory") {
+	if _, err = h.client.Upgrade(context.Background(), admin.UpgradeRequest{Unsupervised: true}); !errors.As(err, &refusal) || !strings.Contains(fmt.Sprint(refusal.Problems), "state.directory") {
 		t.Errorf("with another state directory: %+v", err)
 	}
 	h.write("spinecert.yaml", good, 0o600)
@@ -335,8 +339,7 @@ func TestUpgradeCrash(t *testing.T) {
 			conn := h.open("ssp-in")
 			next := h.upgrade()
 			if sig == 0 {
-				h.upgrade()
-				h.awaitEnd(next.PID)
+				h.upgrade() // the one in between waits for the oldest
 			} else if err := syscall.Kill(next.PID, sig); err != nil {
 				t.Fatal(err)
 			} else {
@@ -345,6 +348,9 @@ func TestUpgradeCrash(t *testing.T) {
 			if sig != syscall.SIGKILL {
 				request(t, conn)
 				_ = conn.Close()
+			}
+			if sig == 0 {
+				defer h.awaitEnd(next.PID)
 			}
 			if code := h.wait(); (code != 0) != (sig == syscall.SIGKILL) {
 				t.Errorf("the old process ended with %d", code)

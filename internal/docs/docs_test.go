@@ -171,6 +171,9 @@ func checkLink(t *testing.T, p page, number int, link string) {
 	if file != "" {
 		target = filepath.Join(filepath.Dir(p.path), file)
 	}
+	if inside := "docs" + string(filepath.Separator); strings.HasPrefix(p.path, inside) && !strings.HasPrefix(target, inside) {
+		t.Errorf("%s:%d: link %q leads out of docs/, and nowhere where a package put the pages: say where the file is", p.path, number, link)
+	}
 	if _, err := os.Stat(filepath.Join(root, target)); err != nil {
 		t.Errorf("%s:%d: link %q: there is no %s", p.path, number, link, target)
 		return
@@ -301,6 +304,33 @@ func yamlBlocks(p page) map[int]string {
 		out[start] += l.text + "\n"
 	}
 	return out
+}
+
+// query begins a command that reads the journal; ofUnit makes it one of a unit alone.
+var (
+	query  = regexp.MustCompile("journalctl [^`#|;]*")
+	ofUnit = regexp.MustCompile(` -u '?[a-zA-Z]| _SYSTEMD_UNIT=[a-z]`)
+)
+
+// TestQueriesNameTheirUnit: any user of the host may write to the journal, with any field but those that begin with an underscore.
+func TestQueriesNameTheirUnit(t *testing.T) {
+	seen := 0
+	for _, p := range manual(t) {
+		if p.path == "CHANGELOG.md" { // what it says of a version stays
+			continue
+		}
+		for _, l := range p.lines() {
+			for _, command := range query.FindAllString(l.text, -1) {
+				seen++
+				if !ofUnit.MatchString(command) {
+					t.Errorf("%s:%d: %q shows what anybody wrote: -u spinecertd", p.path, l.number, command)
+				}
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("%d queries of the journal were found", seen)
+	}
 }
 
 // TestNoForeignPaths: the manual names no file that only its authors have.

@@ -123,6 +123,6 @@ func daemonReady(_ context.Context, o Outside, r *report) {
 // daemonVersion: both programs are of one version.
 func daemonVersion(_ context.Context, o Outside, r *report) {
 	if o.Status != nil && o.Status.Version != o.Version {
-		r.warn(o.Socket, "restart the daemon if it was upgraded: systemctl restart spinecertd", "the daemon is version %s, spinecert is %s", o.Status.Version, o.Version)
+		r.warn(o.Socket, "where a new version was installed, it does not run yet: spinecert upgrade", "the daemon is version %s, spinecert is %s", o.Status.Version, o.Version)
 	}
 }

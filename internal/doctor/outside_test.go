@@ -64,6 +64,9 @@ func TestOutside(t *testing.T) {
 				t.Errorf("no line %q in:\n%s", tc.want, text(lines))
 			}
 			for _, l := range lines {
+				if tc.name == "another version" && l.Level == Warn && !strings.Contains(l.Hint, "spinecert upgrade") {
+					t.Errorf("hint %q", l.Hint)
+				}
 				if l.Level != OK && (l.Hint == "" || tc.want == "") || l.Subject == "" {
 					t.Errorf("%+v", l)
 				}

@@ -310,5 +310,5 @@ func hookUnit(_ context.Context, in Inside, r *report) {
 			return
 		}
 	}
-	r.fail(hookName, "from the source: install -m 0644 systemd/spinecert-hook@.service /etc/systemd/system/ && systemctl daemon-reload", "there is no unit %s, in which the %s of services would run", hookName, plural(n, "command"))
+	r.fail(hookName, "the package installs it: install that again; from the source: install -m 0644 systemd/spinecert-hook@.service /etc/systemd/system/ && systemctl daemon-reload", "there is no unit %s, in which the %s of services would run", hookName, plural(n, "command"))
 }

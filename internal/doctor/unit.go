@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/user"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -63,7 +62,7 @@ func unitFits(ctx context.Context, o Outside, r *report) {
 		return
 	}
 	before := len(r.lines)
-	f := fitting{st, unit.Of(o.Config, unit.Host{FirstPort: firstPort()}), r}
+	f := fitting{st, unit.Of(o.Config, unit.ThisHost()), r}
 	f.current()
 	f.directories()
 	f.groups()
@@ -280,17 +279,4 @@ func (f fitting) polkit(ctx context.Context) {
 			f.fail(g.Unit, "spinecert config systemd prints the rule for "+unit.Rules, "polkit does not let the daemon %s unit %q", strings.Join(refused, " or "), g.Unit)
 		}
 	}
-}
-
-// firstPort returns the first port that needs no privilege, ip(7).
-func firstPort() int {
-	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-	if err != nil {
-		return 0
-	}
-	port, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		return 0
-	}
-	return max(port, 1)
 }

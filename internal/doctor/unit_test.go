@@ -128,6 +128,40 @@ func TestUnitSockets(t *testing.T) {
 	}
 }
 
+// TestUnitPIDFileOfRoot: config systemd gives no ProtectProc= for a PID file of root's, and none is missed.
+func TestUnitPIDFileOfRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a file of root's")
+	}
+	pid := filepath.Join(t.TempDir(), "s.pid")
+	if err := os.WriteFile(pid, []byte("1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Parse([]byte("environments: {live: {profile: private, trust: [live.pem], revocation: \"off\"}}\nslots: {pcs: {files: {certificate: pcs.crt, key: pcs.key}}}\n"+
+		"services: {s: {slot: pcs, deliver: {directory: /etc/s, files: [{format: combined, name: a}]}, reload: {signal: HUP, pid_file: "+pid+"}, probe: none}}\n"), "spinecert.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := func(st *UnitState) {
+		st.Write, st.Bounding, st.Ambient = append(st.Write, "/etc/s"), 1<<unix.CAP_KILL, 1<<unix.CAP_KILL
+	}
+	checkUnit(t, c, given, "")
+	if err := os.Chown(pid, 65534, -1); err != nil {
+		t.Fatal(err)
+	}
+	checkUnit(t, c, given, "ProtectProc=invisible")
+}
+
+// TestUnitSocketOfTheSystem: a directory that config systemd does not open is not asked for.
+func TestUnitSocketOfTheSystem(t *testing.T) {
+	c, err := config.Parse([]byte("environments: {live: {profile: private, trust: [live.pem], revocation: \"off\"}}\nslots: {pcs: {files: {certificate: pcs.crt, key: pcs.key}}}\n"+
+		`tunnels: {o: {direction: outbound, listen: ["unix:/run/sds.sock"], forward: "a.b:1", slot: pcs}}`+"\n"), "spinecert.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkUnit(t, c, nil, "")
+}
+
 // TestUnitSilent: without the unit, or without a configuration, nothing is said.
 func TestUnitSilent(t *testing.T) {
 	o := healthy()

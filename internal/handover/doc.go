@@ -12,6 +12,7 @@
 //	new -> old   ready    all is staged; nothing was changed, and nothing is accepted yet
 //	old -> new   go       the directory and the sockets are yours
 //	new -> old   serving  connections are accepted; the old process stops accepting
+//	new -> old   note     what concerns open connections, and only the new process was told
 //	new -> old   leave    the new process is asked to end; without that word its end is a crash
 //
 // In place of hello and ready the new process may say why not. Until go the old process goes on as if nothing had been, whatever
@@ -25,5 +26,5 @@
 //
 // # Concurrency
 //
-// The methods of a Successor or a Predecessor are for one goroutine, but for Kill.
+// The methods of a Successor or a Predecessor are for one goroutine, but for Kill, Hangup, Tell and Leave.
 package handover

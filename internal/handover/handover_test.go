@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,7 +45,7 @@ func successor(how string) error {
 	if how == "die" {
 		return nil
 	}
-	if err := p.Ready(ctx, "all ready"); err != nil {
+	if err := p.Ready(ctx, "all ready", Stock{Missing: map[string]string{"pcs": "torn"}}); err != nil {
 		return err
 	}
 	file := p.Of(Tunnel)[0]
@@ -63,6 +64,9 @@ func successor(how string) error {
 		"variable": os.Getenv(Variable), "listen": os.Getenv("LISTEN_FDS"), "watchdog": fmt.Sprint(os.Getenv("WATCHDOG_PID") == fmt.Sprint(os.Getpid())),
 		"exec": fmt.Sprint(os.Getenv("SYSTEMD_EXEC_PID") == fmt.Sprint(os.Getpid())), "parent": fmt.Sprint(os.Getppid()), "blocking": blocking(file.File)}
 	if err := errors.Join(json.NewEncoder(c).Encode(environment), c.Close()); err != nil {
+		return err
+	}
+	if err := p.Tell(Note{Kind: NoteList, Environment: "live", Address: "a", Name: "n"}); err != nil {
 		return err
 	}
 	if how == "leave" {
@@ -138,8 +142,8 @@ func TestHandOver(t *testing.T) {
 			if version, err := s.Hello(ctx); err != nil || version != "v2" {
 				t.Fatalf("hello: %q, %v", version, err)
 			}
-			if summary, err := s.Stage(ctx); err != nil || summary != "all ready" {
-				t.Fatalf("stage: %q, %v", summary, err)
+			if summary, stock, err := s.Stage(ctx); err != nil || summary != "all ready" || stock.Missing["pcs"] != "torn" {
+				t.Fatalf("stage: %q, %v, %v", summary, stock, err)
 			}
 			if err := s.Go(ctx); err != nil {
 				t.Fatalf("go: %v", err)
@@ -167,8 +171,10 @@ func TestHandOver(t *testing.T) {
 					t.Errorf("%s is %q, want %q", key, knows[key], want)
 				}
 			}
-			if lost := s.Lost(ctx); lost != c.lost {
-				t.Errorf("lost: %v", lost)
+			var told []Note
+			err = s.Watch(ctx, func(n Note) error { told = append(told, n); return nil })
+			if (err != nil) != c.lost || len(told) != 1 || !reflect.DeepEqual(told[0], Note{Kind: NoteList, Environment: "live", Address: "a", Name: "n"}) {
+				t.Errorf("it ends with %v, and told %v", err, told)
 			}
 		})
 	}
@@ -189,7 +195,7 @@ func TestDies(t *testing.T) {
 	if _, err := s.Hello(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Stage(ctx); !errors.Is(err, errSilent) {
+	if _, _, err := s.Stage(ctx); !errors.Is(err, errSilent) {
 		t.Errorf("stage: %v", err)
 	}
 }
@@ -203,7 +209,7 @@ func TestKilled(t *testing.T) {
 	}
 	over, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := s.Stage(over); !errors.Is(err, context.Canceled) {
+	if _, _, err := s.Stage(over); !errors.Is(err, context.Canceled) {
 		t.Errorf("stage: %v", err)
 	}
 	pid := s.PID

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -30,6 +32,7 @@ const (
 	stepReady   = "ready"
 	stepGo      = "go"
 	stepServing = "serving"
+	stepNote    = "note"
 	stepLeave   = "leave"
 	stepRefuse  = "refuse"
 )
@@ -76,12 +79,15 @@ type message struct {
 	Supervised bool     `json:"supervised,omitempty"`
 	Files      []File   `json:"files,omitempty"`
 	Refusal    *Refusal `json:"refusal,omitempty"`
+	Stock      *Stock   `json:"stock,omitempty"`
+	Note       *Note    `json:"note,omitempty"`
 }
 
 // line is one end of the socket pair.
 type line struct {
 	conn net.Conn
 	in   *bufio.Reader
+	mu   sync.Mutex // held while a message is written
 }
 
 // newLine takes f over.
@@ -93,7 +99,7 @@ func newLine(f *os.File) (*line, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &line{conn, bufio.NewReader(io.LimitReader(conn, maxMessage))}, nil
+	return &line{conn: conn, in: bufio.NewReaderSize(conn, 64<<10)}, nil
 }
 
 func (l *line) say(m message) error {
@@ -101,6 +107,8 @@ func (l *line) say(m message) error {
 	if err != nil {
 		return err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	_ = l.conn.SetWriteDeadline(time.Now().Add(10 * time.Second)) // what fails here fails in the next line, too
 	_, err = l.conn.Write(append(data, '\n'))
 	if errors.Is(err, syscall.EPIPE) {
@@ -112,12 +120,12 @@ func (l *line) say(m message) error {
 // errSilent is the end of the socket: the other process has ended.
 var errSilent = errors.New("it ended without a word")
 
-// await waits for a step, or a refusal, which is the error, or the end of ctx.
-func (l *line) await(ctx context.Context, step string) (message, error) {
+// await waits for one of the steps, or a refusal, which is the error, or the end of ctx.
+func (l *line) await(ctx context.Context, steps ...string) (message, error) {
 	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var m message
-	data, err := l.in.ReadBytes('\n')
+	data, err := l.read()
 	switch {
 	case ctx.Err() != nil:
 		return m, ctx.Err()
@@ -132,8 +140,23 @@ func (l *line) await(ctx context.Context, step string) (message, error) {
 	if m.Step == stepRefuse && m.Refusal != nil {
 		return m, m.Refusal
 	}
-	if m.Step != step {
-		return m, fmt.Errorf("it says %q in place of %q", m.Step, step)
+	if !slices.Contains(steps, m.Step) {
+		return m, fmt.Errorf("it says %q in place of %q", m.Step, steps[0])
 	}
 	return m, nil
+}
+
+// read returns the next line.
+func (l *line) read() ([]byte, error) {
+	var all []byte
+	for {
+		part, err := l.in.ReadSlice('\n')
+		all = append(all, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return all, err
+		}
+		if len(all) > maxMessage {
+			return nil, fmt.Errorf("it says more than %d bytes at once", maxMessage)
+		}
+	}
 }

@@ -92,8 +92,8 @@ func (p *Predecessor) Hello(ctx context.Context, version string) error {
 
 // Ready says that all is staged, and waits until this process is the one that writes and accepts. An error means that
 // it is not, and is to end without a trace.
-func (p *Predecessor) Ready(ctx context.Context, summary string) error {
-	return p.exchange(ctx, message{Step: stepReady, Summary: summary}, stepGo)
+func (p *Predecessor) Ready(ctx context.Context, summary string, stock Stock) error {
+	return p.exchange(ctx, message{Step: stepReady, Summary: summary, Stock: &stock}, stepGo)
 }
 
 func (p *Predecessor) exchange(ctx context.Context, m message, answer string) error {
@@ -109,11 +109,6 @@ func (p *Predecessor) exchange(ctx context.Context, m message, answer string) er
 
 // Serving says that connections are accepted. The socket pair stays open: its end tells the old process that this one has ended.
 func (p *Predecessor) Serving() error { return p.line.say(message{Step: stepServing}) }
-
-// Leave says that this process is about to end as it is asked to.
-func (p *Predecessor) Leave() error {
-	return errors.Join(p.line.say(message{Step: stepLeave}), p.line.conn.Close())
-}
 
 // Refuse says why this process does not take over.
 func (p *Predecessor) Refuse(r *Refusal) error {

@@ -2,6 +2,7 @@ package handover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -127,14 +128,27 @@ func (s *Successor) Hello(ctx context.Context) (version string, err error) {
 	return m.Version, err
 }
 
+// Stock is what a process would serve.
+type Stock struct {
+	Serving []string            `json:"serving,omitempty"` // slots
+	Missing map[string]string   `json:"missing,omitempty"` // slots that would serve nothing, and why
+	CAs     map[string][]string `json:"cas,omitempty"`     // by environment: those in force, SHA-256 in hex
+}
+
 // Stage has it read everything, and waits until it is ready; the summary is one sentence. The error is a *Refusal
 // if it says why not.
-func (s *Successor) Stage(ctx context.Context) (summary string, err error) {
+func (s *Successor) Stage(ctx context.Context) (summary string, stock Stock, err error) {
 	if err := s.line.say(message{Step: stepStage}); err != nil {
-		return "", err
+		return "", stock, err
 	}
 	m, err := s.line.await(ctx, stepReady)
-	return m.Summary, err
+	if err == nil && m.Stock == nil {
+		err = errors.New("it does not say what it would serve")
+	}
+	if err != nil {
+		return "", stock, err
+	}
+	return m.Summary, *m.Stock, nil
 }
 
 // Go leaves everything to it, and waits until it accepts connections. There is no way back, also where that fails.
@@ -146,13 +160,6 @@ func (s *Successor) Go(ctx context.Context) error {
 	return err
 }
 
-// Lost waits, after Go, until the process has ended in another way than it is asked to, or ctx ends, and
-// reports which. One that stops, or leaves its place to another, says so before.
-func (s *Successor) Lost(ctx context.Context) bool {
-	_, err := s.line.await(ctx, stepLeave)
-	return err != nil && ctx.Err() == nil
-}
-
 // Kill ends the process.
 func (s *Successor) Kill() {
 	_ = s.line.conn.Close()
@@ -160,6 +167,9 @@ func (s *Successor) Kill() {
 		_ = unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0) // it may have ended
 	}
 }
+
+// Hangup has the process reload.
+func (s *Successor) Hangup() { _ = unix.PidfdSendSignal(s.pidfd, unix.SIGHUP, nil, 0) }
 
 // Close lets go of the process, which goes on.
 func (s *Successor) Close() {

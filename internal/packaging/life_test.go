@@ -97,9 +97,9 @@ func fresh(h *host, k kind) {
 	if h.active("spinecertd") || h.active("spinecert-check.timer") {
 		h.t.Error("something runs")
 	}
-	got := h.Run("sh", "-c", "cd "+state+"; stat -c '%a %U:%G %n' . inbox inbox/done inbox/rejected /etc/spinecert /etc/spinecert/trust /etc/spinecert/spinecert.yaml; getent passwd spinecert | cut -d: -f6-")
+	got := h.Run("sh", "-c", "cd "+state+"; stat -c '%a %U:%G %n' . inbox inbox/done inbox/rejected /etc/spinecert /etc/spinecert/trust /etc/spinecert/spinecert.yaml.example; ls /etc/spinecert/*.yaml 2>/dev/null; getent passwd spinecert | cut -d: -f6-")
 	want := "710 spinecert:spinecert .\n3770 spinecert:spinecert inbox\n3770 spinecert:spinecert inbox/done\n3770 spinecert:spinecert inbox/rejected\n" +
-		"755 root:root /etc/spinecert\n755 root:root /etc/spinecert/trust\n644 root:root /etc/spinecert/spinecert.yaml\n/var/lib/spinecert:/usr/sbin/nologin"
+		"755 root:root /etc/spinecert\n755 root:root /etc/spinecert/trust\n644 root:root /etc/spinecert/spinecert.yaml.example\n/var/lib/spinecert:/usr/sbin/nologin"
 	if diff := gocmp.Diff(want, strings.TrimSpace(got)); diff != "" {
 		h.t.Errorf("the layout (-want +got):\n%s", diff)
 	}
@@ -212,7 +212,7 @@ func remove(h *host, k kind) {
 	if left != "" {
 		h.t.Errorf("left:\n%s", left)
 	}
-	h.Run("sh", "-ec", "test -e /etc/spinecert/spinecert.yaml || test -e /etc/spinecert/spinecert.yaml.rpmsave")
+	h.Run("test", "-s", "/etc/spinecert/spinecert.yaml")
 	if diff := gocmp.Diff(keys, h.keys()); diff != "" {
 		h.t.Errorf("the keys were changed:\n%s", diff)
 	}
@@ -226,17 +226,10 @@ func purge(h *host, k kind) {
 	if diff := gocmp.Diff(keys, h.keys()); diff != "" {
 		h.t.Errorf("the keys were changed:\n%s", diff)
 	}
-	h.Run("sh", "-ec", "test ! -e /etc/spinecert/spinecert.yaml; test -s /etc/spinecert/trust/live.pem")
-	for _, left := range []string{"slots/pcs/generations/1/key.pem", "inbox/answer.pem", "slots/mesh/requests/.new/key.pem"} {
-		h.Run("rm", "-rf", state)
-		h.pack(k.install, "/root/first")
-		h.Run("install", "-D", "-o", "spinecert", "/dev/null", state+"/"+left)
-		h.says(h.pack(k.purge), "kept /var/lib/spinecert")
-		h.Run("test", "-e", state+"/"+left)
-	}
+	h.Run("sh", "-ec", "test ! -e /etc/spinecert/spinecert.yaml.example; test -s /etc/spinecert/spinecert.yaml; test -s /etc/spinecert/trust/live.pem")
 	h.Run("rm", "-rf", state, "/etc/spinecert")
 	h.pack(k.install, "/root/first")
-	h.Run("systemctl", "start", "spinecertd")
-	h.says(h.pack(k.purge), "removed /var/lib/spinecert, which held no identity")
+	h.Run("install", "-o", "spinecert", "/dev/null", state+"/.lock")
+	h.says(h.pack(k.purge), "removed /var/lib/spinecert, which held nothing")
 	h.Run("sh", "-ec", "test ! -e "+state+"; test ! -e /etc/spinecert; test ! -e /run/spinecert; id spinecert")
 }

@@ -149,10 +149,10 @@ func testContents(t *testing.T, m made) {
 	for _, name := range []string{
 		"/usr/bin/spinecertd", "/usr/bin/spinecert", "/usr/lib/systemd/system/spinecertd.service", "/usr/lib/systemd/system/spinecert-hook@.service",
 		"/usr/lib/systemd/system/spinecert-check.service", "/usr/lib/systemd/system/spinecert-check.timer",
-		"/usr/lib/sysusers.d/spinecert.conf", "/usr/lib/tmpfiles.d/spinecert.conf", "/etc/spinecert/spinecert.yaml", "/etc/spinecert/trust",
+		"/usr/lib/sysusers.d/spinecert.conf", "/usr/lib/tmpfiles.d/spinecert.conf", "/etc/spinecert/spinecert.yaml.example", "/etc/spinecert/trust",
 		"/usr/share/man/man8/spinecertd.8.gz", "/usr/share/man/man5/spinecert.yaml.5.gz", "/usr/share/man/man1/spinecert.1.gz",
 		"/usr/share/bash-completion/completions/spinecert", "/usr/share/fish/vendor_completions.d/spinecert.fish",
-		"/usr/share/doc/spinecert/install.md", "/usr/share/doc/spinecert/50-spinecert.rules.example", "/usr/share/doc/spinecert/CHANGELOG.md",
+		"/usr/share/doc/spinecert/install.md", "/usr/share/doc/spinecert/50-spinecert.rules.example", "/usr/share/doc/spinecert/spinecert-check-failed@.service.example", "/usr/share/doc/spinecert/CHANGELOG.md",
 	} {
 		what, ok := inDeb[name]
 		want := "-rw-r--r-- root root"
@@ -180,7 +180,7 @@ func testContents(t *testing.T, m made) {
 	}
 	config := output(t, "rpm", "-qp", "--nosignature", "--configfiles", m.paths[".rpm"])
 	conffiles := output(t, "dpkg-deb", "--info", m.paths[".deb"], "conffiles")
-	if strings.TrimSpace(config) != "/etc/spinecert/spinecert.yaml" || strings.TrimSpace(conffiles) != strings.TrimSpace(config) {
+	if strings.TrimSpace(config) != "/etc/spinecert/spinecert.yaml.example" || strings.TrimSpace(conffiles) != strings.TrimSpace(config) {
 		t.Errorf("configuration files: rpm %q, deb %q", config, conffiles)
 	}
 }

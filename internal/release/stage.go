@@ -25,6 +25,7 @@ func (b *Build) fill(ctx context.Context) error {
 		{"systemd/spinecert.tmpfiles", "tmpfiles.conf"},
 		{"systemd/spinecert.yaml", "spinecert.yaml"},
 		{"systemd/50-spinecert.rules.example", "doc/50-spinecert.rules.example"},
+		{"systemd/spinecert-check-failed@.service.example", "doc/spinecert-check-failed@.service.example"},
 		{"CHANGELOG.md", "doc/CHANGELOG.md"},
 		{"LICENSE", "LICENSE"},
 		{"packaging/nfpm.yaml", "nfpm.yaml"},

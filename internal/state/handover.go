@@ -79,12 +79,18 @@ func (p *pause) release(over bool) {
 	}
 }
 
-// shared reports whether another process has the lock as well, or more right to it: one that
-// inherited it and did not come to take over leaves it to the one that goes on.
-func (p *pause) shared() bool {
+// isHeld reports whether changes wait: another process may have the lock as well.
+func (p *pause) isHeld() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.over || p.held != nil
+	return p.held != nil
+}
+
+// isOver reports whether another process makes the changes.
+func (p *pause) isOver() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.over
 }
 
 // Pause holds up all changes until [Directory.Resume] or [Directory.HandOver], and waits
@@ -109,7 +115,10 @@ func (d *Directory) LockFile() *os.File { return d.lock }
 
 // HandOver ends a pause for good: the process that inherited the lock has it alone,
 // and changes fail with [ErrHandedOver]. Reading goes on.
-func (d *Directory) HandOver() { d.pause.release(true) }
+func (d *Directory) HandOver() {
+	d.pause.release(true)
+	_ = d.lock.Close() // not unlocked: it is the other's as well
+}
 
 // Inherit is [Lock] with a lock file that was inherited from the process that holds it.
 // Changes wait until [Directory.TakeOver]. The error is a *HeldError when the file does not

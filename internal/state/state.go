@@ -72,7 +72,10 @@ func (d *Directory) Close() error {
 	if d.lock == nil {
 		return err
 	}
-	if !d.pause.shared() {
+	if d.pause.isOver() {
+		return err
+	}
+	if !d.pause.isHeld() {
 		// Said, and not left to the close: a child that is being started has the file, too.
 		err = errors.Join(err, syscall.Flock(int(d.lock.Fd()), syscall.LOCK_UN))
 	}
@@ -107,12 +110,16 @@ func (d *Directory) abs(elements ...string) string {
 // begin starts a change to a slot, or to what else has a name. It is over with the
 // function that is returned.
 func (d *Directory) begin(name string) (end func(), err error) {
-	if err := d.isOurs(); err != nil {
-		return nil, err
+	if d.lock == nil {
+		return nil, fail("change state directory", d.path, ErrReadOnly)
 	}
 	leave, err := d.pause.enter()
 	if err != nil {
 		return nil, fail("change state directory", d.path, err)
+	}
+	if err := d.isOurs(); err != nil {
+		leave()
+		return nil, err
 	}
 	done := d.hold(name)
 	return func() { done(); leave() }, nil
@@ -131,7 +138,7 @@ func (d *Directory) isOurs() error {
 	if there, err := os.Stat(d.path); err != nil || !os.SameFile(held, there) {
 		return failf("change state directory", d.path, "put the directory back, or restart the daemon", "was moved away while it was in use")
 	}
-	if !d.isLock(d.lock) {
+	if !d.pause.isOver() && !d.isLock(d.lock) {
 		return failf("change state directory", d.path, "restart the daemon, which takes the lock anew; put nothing over a state directory that is in use",
 			"its lock %q was removed or replaced while it was in use", lockName)
 	}

@@ -37,7 +37,7 @@ func main() {
 		if what == "linger" {
 			break
 		}
-		fmt.Fprintln(line, ` + "`" + `{"step":"ready","summary":"fake"}` + "`" + `)
+		fmt.Fprintln(line, ` + "`" + `{"step":"ready","summary":"fake","stock":{"serving":["pcs"]}}` + "`" + `)
 		hear()
 		os.Exit(3)
 	}

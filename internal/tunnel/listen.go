@@ -112,13 +112,30 @@ func (l listen) bindUnix(ctx context.Context) (*net.UnixListener, error) {
 func (l listen) permit() error {
 	if l.gid >= 0 {
 		if err := os.Lchown(l.Address, -1, l.gid); err != nil {
-			return fmt.Errorf("set group of %q: %w", l.Address, err)
+			return fmt.Errorf("set group of %q: %w", l.Address, notGiven{err, l.Group})
 		}
 	}
 	if err := os.Chmod(l.Address, l.Mode); err != nil {
 		return fmt.Errorf("set mode of %q: %w", l.Address, err)
 	}
 	return nil
+}
+
+// notGiven is a socket file that its group could not be given.
+type notGiven struct {
+	error
+	group string
+}
+
+// Unwrap returns the cause.
+func (e notGiven) Unwrap() error { return e.error }
+
+// Hint returns the next action.
+func (e notGiven) Hint() string {
+	if !errors.Is(e.error, syscall.EPERM) {
+		return ""
+	}
+	return fmt.Sprintf("the daemon is no member of group %q: SupplementaryGroups=%s in its unit; spinecert config systemd prints it", e.group, e.group)
 }
 
 // removeStale removes a socket file that nobody listens on, as a killed process

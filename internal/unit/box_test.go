@@ -250,6 +250,7 @@ func TestBox(t *testing.T) {
 		{"kinds of credentials", testKinds},
 		{"quoting", testQuoting},
 		{"rights", testRights},
+		{"below /run", testRun},
 		{"polkit", testPolkit},
 		{"sockets", testSockets},
 	} {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,14 +30,6 @@ const (
 	firstFreePort    = 1024
 )
 
-// Host is what is asked of the host. What is nil is not known, and taken as not there.
-type Host struct {
-	Exists    func(path string) bool
-	Group     func(name string) bool               // there is such a group
-	Owner     func(path string) (uid int, ok bool) // of a file
-	FirstPort int                                  // from which on a port needs no privilege; 0 is 1024
-}
-
 // Needs is what a configuration needs beyond the shipped unit, each list sorted and without repetitions.
 type Needs struct {
 	Write        []string      // directories that the daemon writes into
@@ -53,7 +44,8 @@ type Needs struct {
 	Grants       []Grant
 	Notes        []string // what nobody but the operator can settle
 
-	host Host
+	host  Host
+	state string // the state directory
 }
 
 // A Socket is a socket unit that the daemon takes its listeners from.
@@ -64,14 +56,7 @@ type Socket struct {
 	Streams  []string
 	Listen   string // of a proposal: what listen: is to be
 	FreeBind bool   // an address may not be there yet when the host starts
-}
-
-// Unit returns the name of the socket unit. Without FileDescriptorName= a socket has the name of its unit.
-func (s Socket) Unit() string {
-	if name := escapeUnit(s.Name); strings.HasSuffix(name, ".socket") {
-		return name
-	}
-	return "spinecertd-" + escapeUnit(s.Name) + ".socket"
+	Unit     string // of the socket
 }
 
 // A Grant is a unit that the daemon manages, and how.
@@ -82,11 +67,11 @@ type Grant struct {
 
 // Of returns what a configuration needs.
 func Of(c *config.Config, h Host) Needs {
-	n := Needs{Credentials: c.Credentials(), host: h}
+	n := Needs{Credentials: c.Credentials(), host: h, state: c.State.Directory}
 	n.group(c.Admin.Group)
-	n.socketFile(c.Admin.Socket)
+	n.socketFile("the admin socket", c.Admin.Socket)
 	if !within(c.State.Directory, stateDirectory) {
-		n.write(c.State.Directory)
+		n.write("the state directory", c.State.Directory)
 	}
 	for _, s := range c.Services {
 		n.service(s)
@@ -125,6 +110,9 @@ func (n *Needs) lists() {
 	n.Write = slices.DeleteFunc(slices.Compact(slices.Clone(all)), func(dir string) bool {
 		return slices.ContainsFunc(all, func(above string) bool { return dir != above && within(dir, above) })
 	})
+	for i := range n.Sockets {
+		n.Sockets[i].Unit = n.host.socketUnit(n.Sockets[i].Name)
+	}
 	slices.SortFunc(n.Sockets, func(a, b Socket) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(n.Grants, func(a, b Grant) int { return cmp.Compare(a.Unit, b.Unit) })
 }
@@ -132,19 +120,6 @@ func (n *Needs) lists() {
 func (n *Needs) group(name string) {
 	if name != "" && name != User {
 		n.Groups = append(n.Groups, name)
-	}
-}
-
-func (n *Needs) write(dir string) {
-	if filepath.IsAbs(dir) { // each is, in a configuration that was loaded
-		n.Write = append(n.Write, dir)
-	}
-}
-
-// socketFile is a socket that the daemon makes.
-func (n *Needs) socketFile(path string) {
-	if dir := filepath.Dir(path); !within(dir, runtimeDirectory) && !within(dir, stateDirectory) {
-		n.write(dir)
 	}
 }
 
@@ -161,7 +136,7 @@ func (n *Needs) grant(unit string, verbs ...string) {
 }
 
 func (n *Needs) service(s config.Service) {
-	n.write(s.Directory)
+	n.write("what is delivered to service "+s.Name, s.Directory)
 	for _, f := range s.Files {
 		n.group(f.Group)
 		if f.Owner != "" && f.Owner != User {
@@ -210,7 +185,7 @@ func (n *Needs) tunnel(t config.Tunnel) {
 			rest = append(rest, script("systemd:"+l.Address))
 		case "unix":
 			n.group(l.Group)
-			n.socketFile(l.Address)
+			n.socketFile("the socket of tunnel "+t.Name, l.Address)
 			rest = append(rest, unixListener(l))
 		default:
 			if !n.low(l.Address) {
@@ -261,7 +236,7 @@ func (n *Needs) low(address string) bool {
 	return err == nil && number > 0 && number < cmp.Or(n.host.FirstPort, firstFreePort)
 }
 
-// stream writes an address for ListenStream=, and reports whether the host has it before its network is up.
+// stream returns an address for ListenStream=, and reports whether the host has it before its network is up.
 func stream(address string) (string, bool) {
 	host, port, _ := net.SplitHostPort(address)
 	if host == "" {

@@ -176,21 +176,21 @@ func TestUnder(t *testing.T) {
 	}
 }
 
-// TestNames: what would have one name has two, and a socket without FileDescriptorName= has that of its unit.
+// TestNames: what would have one name has two, and a name that is one of our units is not made longer.
 func TestNames(t *testing.T) {
 	c := parse(t, `
 environments: {live: {profile: private, trust: ["credential:a b", "credential:a%b"], revocation: "off"}}
 slots: {pcs: {fqdn: pcs.thirdparty.nhs.uk, files: {certificate: pcs.crt, key: pcs.key}}}
 tunnels:
   in: {direction: inbound, listen: ["systemd:in", "0.0.0.0:443", "unix:/run/spinecert/a", {unix: /run/spinecert/b, group: pcs, mode: "0600"}], forward: "127.0.0.1:80", slot: pcs, peers: [a.b]}
-  more: {direction: inbound, listen: ["systemd:web.socket"], forward: "127.0.0.1:80", slot: pcs, peers: [a.b]}
+  more: {direction: inbound, listen: ["systemd:web.socket", "systemd:spinecertd-own.socket"], forward: "127.0.0.1:80", slot: pcs, peers: [a.b]}
 `)
 	p := unit.Of(c, unit.Host{}).Plan()
 	got := all(p)
 	for _, want := range []string{
 		"LoadCredential=a b:/etc/spinecert/credentials/a_b\n", "LoadCredential=a%%b:/etc/spinecert/credentials/a_b~2\n",
 		"FileDescriptorName=in-low\nService=spinecertd.service\nListenStream=0.0.0.0:443\n", `in tunnels.in write listen: ["systemd:in-low", "systemd:in", "unix:/run/spinecert/a", {unix: "/run/spinecert/b", group: "pcs", mode: "0600"}]`,
-		"Sockets=web.socket\n", "# systemctl enable web.socket\n",
+		"Sockets=spinecertd-web.socket.socket\n", "FileDescriptorName=web.socket\n", "# systemctl enable spinecertd-web.socket.socket\n", "Sockets=spinecertd-own.socket\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is missing in\n%s", want, got)

@@ -44,16 +44,20 @@ func (n Needs) Plan() Plan {
 		p.Files = append(p.Files, File{DropIn, "0644", n.dropInText()})
 	}
 	for _, s := range n.Sockets {
-		if s.Streams == nil && n.exists(units+s.Unit()) {
-			p.Notes = append(p.Notes, fmt.Sprintf("%s is there, with the address that you gave it: it is not printed", s.Unit()))
-			continue
+		there := n.host.unitFile(s.Unit) != ""
+		if !there {
+			p.Files = append(p.Files, File{units + s.Unit, "0644", s.text()})
 		}
-		p.Files = append(p.Files, File{units + s.Unit(), "0644", s.text()})
 		switch {
+		case s.Streams == nil && there:
+			p.Notes = append(p.Notes, fmt.Sprintf("%s is there, with the address that you gave it: it is not printed", s.Unit))
 		case s.Streams == nil:
-			p.Notes = append(p.Notes, fmt.Sprintf("the address of systemd:%s stands in no configuration: write it into %s", s.Name, s.Unit()))
+			p.Notes = append(p.Notes, fmt.Sprintf("the address of systemd:%s stands in no configuration: write it into %s", s.Name, s.Unit))
 		default:
 			p.Notes = append(p.Notes, fmt.Sprintf("a port below %d needs root, or a socket unit: in tunnels.%s write listen: %s", cmp.Or(n.host.FirstPort, firstFreePort), s.Tunnels[0], s.Listen))
+			if there {
+				p.Notes = append(p.Notes, fmt.Sprintf("%s is there, and not printed: see that it has ListenStream= for each of %s", s.Unit, strings.Join(s.Streams, ", ")))
+			}
 		}
 	}
 	if len(n.Grants) > 0 {
@@ -63,15 +67,13 @@ func (n Needs) Plan() Plan {
 		p.Commands = append(p.Commands, "systemctl daemon-reload")
 	}
 	for _, s := range n.Sockets {
-		p.Commands = append(p.Commands, "systemctl enable "+shell(s.Unit()))
+		p.Commands = append(p.Commands, "systemctl enable "+shell(s.Unit))
 	}
 	if n.dropIn() {
 		p.Commands = append(p.Commands, "systemctl restart "+Name)
 	}
 	return p
 }
-
-func (n Needs) exists(path string) bool { return n.host.Exists != nil && n.host.Exists(path) }
 
 // before returns what must be there before the unit starts with its drop-in.
 func (n Needs) before() []string {
@@ -81,12 +83,18 @@ func (n Needs) before() []string {
 			out = append(out, "groupadd --system "+g)
 		}
 	}
+	made := n.runtime()
 	for _, dir := range n.Write {
-		if n.host.Exists != nil && !n.exists(dir) {
-			out = append(out, fmt.Sprintf("install -d -o %s -g %s -m 0755 %s", User, User, shell(dir)))
+		if n.host.Exists == nil || n.host.exists(dir) || slices.Contains(made, strings.TrimPrefix(dir, "/run/")) {
+			continue
 		}
+		mode := "0755"
+		if dir == n.state {
+			mode = "0710" // as StateDirectoryMode= of the unit
+		}
+		out = append(out, fmt.Sprintf("install -d -o %s -g %s -m %s %s", User, User, mode, shell(dir)))
 	}
-	if len(n.Credentials) > 0 && !n.exists(credentialSources) {
+	if len(n.Credentials) > 0 && !n.host.exists(credentialSources) {
 		out = append(out, "install -d -m 0700 "+credentialSources)
 	}
 	return out
@@ -106,6 +114,16 @@ func (n Needs) dropInText() string {
 		t.line("# Where files are delivered, or sockets made. -: one that is missing keeps its service from being delivered, and not the daemon from starting.")
 		for _, dir := range n.Write {
 			t.line("ReadWritePaths=%s", word("-"+dir))
+		}
+		t.line("# Each is a mount of its own, which the line of the unit does not reach.")
+		for _, dir := range n.Write {
+			t.line("NoExecPaths=%s", word("-"+dir))
+		}
+	}
+	if made := n.runtime(); len(made) > 0 {
+		t.line("# /run is empty after a boot: systemd makes these, and keeps them when the daemon stops.")
+		for _, dir := range made {
+			t.line("RuntimeDirectory=%s", word(dir))
 		}
 	}
 	if len(n.Groups) > 0 {
@@ -137,7 +155,7 @@ func (n Needs) dropInText() string {
 		t.line("# Started with the daemon, and kept when it stops.")
 	}
 	for _, s := range n.Sockets {
-		t.line("Sockets=%s", word(s.Unit()))
+		t.line("Sockets=%s", word(s.Unit))
 	}
 	n.credentials(t)
 	return t.String()
@@ -165,7 +183,7 @@ func (n Needs) credentials(t *text) {
 // text is the socket unit.
 func (s Socket) text() string {
 	t := &text{}
-	t.line("# %s%s", units, s.Unit())
+	t.line("# %s%s", units, s.Unit)
 	if s.Listen != "" {
 		t.line("# Proposed for the low ports of tunnel %s, together with listen: %s", s.Tunnels[0], s.Listen)
 	}
@@ -176,7 +194,7 @@ func (s Socket) text() string {
 	t.line("FileDescriptorName=%s", specifier(s.Name))
 	t.line("Service=%s", Name)
 	for _, stream := range s.Streams {
-		t.line("ListenStream=%s", stream)
+		t.line("ListenStream=%s", specifier(stream))
 	}
 	if s.Streams == nil {
 		t.line("%s the address, such as 0.0.0.0:443, and take the # away; without it systemd refuses the unit:", Unknown)
@@ -187,6 +205,8 @@ func (s Socket) text() string {
 		t.line("FreeBind=yes")
 	}
 	t.line("Backlog=4096")
+	t.line("# 20 starts within it that fail, and systemd closes the socket.")
+	t.line("TriggerLimitIntervalSec=1min")
 	t.line("")
 	t.line("[Install]")
 	t.line("WantedBy=sockets.target")

@@ -15,7 +15,7 @@ if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || :
 	# It goes on with the new program, and open connections stay. Where that cannot be, the old one goes on.
 	if [ "$1" -gt 1 ] && systemctl --quiet is-active spinecertd.service; then
-		if spinecert upgrade; then
+		if /usr/bin/spinecert upgrade; then
 			echo "spinecert: the daemon runs the installed version"
 		else
 			echo "spinecert: the daemon was not upgraded: the version that ran before goes on serving." >&2

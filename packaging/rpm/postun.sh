@@ -9,7 +9,7 @@ if [ "$1" -eq 0 ]; then
 	# Sockets of others may be in it.
 	rmdir /run/spinecert 2>/dev/null || :
 	if [ -d /var/lib/spinecert ]; then
-		echo "spinecert: kept /var/lib/spinecert, which holds private keys or certificates"
+		echo "spinecert: kept /var/lib/spinecert, which may hold private keys, certificates and the audit file"
 		echo "spinecert: to delete it, for good and with all keys: rm -rf /var/lib/spinecert"
 	fi
 fi
