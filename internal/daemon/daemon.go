@@ -201,6 +201,7 @@ func (d *Daemon) run(ctx context.Context) error {
 		go func() { _ = group.Wait(); close(ended) }()
 		select {
 		case <-ended:
+			closeLog(d.log)
 		case <-time.After(endPatience):
 		}
 	}()

@@ -37,6 +37,13 @@ func newLog(w io.Writer, c *config.Config, level *slog.LevelVar, lost func()) *s
 	return slog.New(slog.NewTextHandler(counted, options))
 }
 
+// closeLog sees to it that the last lines arrive as lines of this unit.
+func closeLog(l *slog.Logger) {
+	if h, ok := l.Handler().(*journal.Handler); ok {
+		h.Close()
+	}
+}
+
 // isJournal reports whether what is written to w reaches the journal.
 func isJournal(w io.Writer) bool {
 	f, ok := w.(*os.File)

@@ -71,10 +71,12 @@ func New(o Options) *Handler {
 	return &Handler{shared: s, text: text, fallback: o.Fallback, prefix: o.Prefix}
 }
 
-// Close closes the socket. A line that comes later opens it again.
+// Close waits until the journal has read what was sent, for Patience at most, and closes the socket. A line that comes later
+// opens it again.
 func (h *Handler) Close() {
 	h.shared.mu.Lock()
 	defer h.shared.mu.Unlock()
+	h.shared.socket.flush()
 	h.shared.socket.close()
 }
 

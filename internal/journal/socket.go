@@ -96,6 +96,28 @@ func (s *socket) pass(fd int) error {
 	return cmp.Or(err, sent)
 }
 
+// settle is how long the journal gets to look at a process once it has read its last entry.
+const settle = 20 * time.Millisecond
+
+// flush waits until the journal has read what was sent, for Patience at most: of an entry whose process has ended by then
+// it does not find out the unit, and `journalctl -u` does not show it.
+func (s *socket) flush() {
+	if s.conn == nil {
+		return
+	}
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	for end := time.Now().Add(Patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		unread := 0
+		if err := raw.Control(func(fd uintptr) { unread, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); err != nil || unread == 0 {
+			break
+		}
+	}
+	time.Sleep(settle)
+}
+
 func (s *socket) close() {
 	if s.conn != nil {
 		_ = s.conn.Close()

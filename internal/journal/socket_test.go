@@ -219,3 +219,38 @@ func TestNobodyTakesIt(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseWaits: what was sent is read before Close returns, as long as somebody reads.
+func TestCloseWaits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	h := New(Options{Socket: path})
+	const lines = 3
+	for range lines {
+		slog.New(h).Info("the last one")
+	}
+	var read atomic.Int64
+	begin, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		<-begin
+		buffer := make([]byte, 4096)
+		for read.Load() < lines {
+			if _, err := conn.Read(buffer); err != nil {
+				return
+			}
+			read.Add(1)
+		}
+	}()
+	time.AfterFunc(50*time.Millisecond, func() { close(begin) })
+	h.Close()
+	_ = conn.SetReadDeadline(time.Unix(1, 0)) // what is still unread stays so
+	<-done
+	if n := read.Load(); n != lines {
+		t.Errorf("it returned when %d of %d lines were read", n, lines)
+	}
+}
