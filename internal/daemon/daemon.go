@@ -201,7 +201,7 @@ func (d *Daemon) run(ctx context.Context) error {
 		go func() { _ = group.Wait(); close(ended) }()
 		select {
 		case <-ended:
-			closeLog(d.log)
+			d.closeLog()
 		case <-time.After(endPatience):
 		}
 	}()

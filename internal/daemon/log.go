@@ -38,8 +38,8 @@ func newLog(w io.Writer, c *config.Config, level *slog.LevelVar, lost func()) *s
 }
 
 // closeLog sees to it that the last lines arrive as lines of this unit.
-func closeLog(l *slog.Logger) {
-	if h, ok := l.Handler().(*journal.Handler); ok {
+func (d *Daemon) closeLog() {
+	if h, ok := d.log.Handler().(*journal.Handler); ok {
 		h.Close()
 	}
 }
