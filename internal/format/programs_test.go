@@ -14,18 +14,13 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // program runs a program that reads files of ours, in their directory.
 func program(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed, and CI must have it", name)
-		}
-		t.Skipf("%s is not installed", name)
-	}
+	path := testprogram.Need(t, name)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)

@@ -200,6 +200,22 @@ func TestDies(t *testing.T) {
 	}
 }
 
+// TestNotStarted: neither a program that is not there nor a descriptor that is closed goes unsaid.
+func TestNotStarted(t *testing.T) {
+	if _, err := Start(Offer{Program: "/nowhere/spinecertd"}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), `start "/nowhere/spinecertd"`) {
+		t.Errorf("a program that is not there: %v", err)
+	}
+	lock, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = lock.Close()
+	_, err = Start(Offer{Program: os.Args[0], Files: []File{{Kind: Lock, Address: "there", File: lock}}})
+	if err == nil || !strings.Contains(err.Error(), `give lock "there": `) {
+		t.Errorf("a closed descriptor: %v", err)
+	}
+}
+
 // TestKilled: the one that waits to go is ended, and the socket stays with the other.
 func TestKilled(t *testing.T) {
 	s, _ := start(t, "leave", false)

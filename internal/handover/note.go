@@ -3,7 +3,6 @@ package handover
 import (
 	"context"
 	"errors"
-	"io"
 )
 
 // What the new process tells the old one, which judges the connections it keeps by the same rules.
@@ -52,11 +51,5 @@ func (p *Predecessor) Tell(n Note) error {
 // Leave says that this process is about to end as it is asked to.
 func (p *Predecessor) Leave() error { return p.line.say(message{Step: stepLeave}) }
 
-// Ended waits until the old process has ended, or ctx ends.
-func (p *Predecessor) Ended(ctx context.Context) {
-	for {
-		if _, err := p.line.await(ctx, ""); errors.Is(err, errSilent) || errors.Is(err, io.ErrClosedPipe) || ctx.Err() != nil {
-			return
-		}
-	}
-}
+// Ended waits until the old process, which has nothing more to say, has ended, or ctx ends.
+func (p *Predecessor) Ended(ctx context.Context) { _, _ = p.line.await(ctx, "") }

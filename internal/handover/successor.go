@@ -62,16 +62,15 @@ func Start(o Offer) (*Successor, error) {
 
 // start forks. os/exec does not: it would wait for the process, which is not ours to wait for when systemd is its parent.
 func (s *Successor) start(o Offer, control int) error {
-	fds, release, err := descriptors(o.Files)
-	if err != nil {
-		return err
-	}
-	defer release()
-	attr := &syscall.ProcAttr{Env: environment(os.Environ()), Files: append([]uintptr{0, 1, 2, uintptr(control)}, fds...), Sys: &syscall.SysProcAttr{PidFD: &s.pidfd}}
+	attr := &syscall.ProcAttr{Env: environment(os.Environ()), Sys: &syscall.SysProcAttr{PidFD: &s.pidfd}}
 	if o.Supervised {
 		attr.Sys.Cloneflags = syscall.CLONE_PARENT
 	}
-	s.PID, err = syscall.ForkExec(o.Program, append([]string{o.Program}, o.Arguments...), attr)
+	err := withDescriptors([]uintptr{0, 1, 2, uintptr(control)}, o.Files, func(all []uintptr) (err error) {
+		attr.Files = all
+		s.PID, err = syscall.ForkExec(o.Program, append([]string{o.Program}, o.Arguments...), attr)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -81,34 +80,22 @@ func (s *Successor) start(o Offer, control int) error {
 	return nil
 }
 
-// descriptors returns the numbers of the files, which stay open until release.
-func descriptors(files []File) (fds []uintptr, release func(), err error) {
-	done := make(chan struct{})
-	release = func() { close(done) }
-	for _, f := range files {
-		raw, err := f.File.SyscallConn()
-		if err != nil {
-			release()
-			return nil, nil, fmt.Errorf("give %s %q: %w", f.Kind, f.Address, err)
-		}
-		// Not Fd(), which would make the socket a blocking one, for everybody who has it.
-		got := make(chan uintptr)
-		failed := make(chan error, 1)
-		go func() {
-			failed <- raw.Control(func(fd uintptr) {
-				got <- fd
-				<-done
-			})
-		}()
-		select {
-		case fd := <-got:
-			fds = append(fds, fd)
-		case err := <-failed:
-			release()
-			return nil, nil, fmt.Errorf("give %s %q: %w", f.Kind, f.Address, err)
-		}
+// withDescriptors calls do with the numbers before and those of the files, which stay open until it returns.
+func withDescriptors(before []uintptr, files []File, do func(all []uintptr) error) error {
+	if len(files) == 0 {
+		return do(before)
 	}
-	return fds, release, nil
+	f := files[0]
+	raw, err := f.File.SyscallConn()
+	var done error
+	if err == nil {
+		// Not Fd(), which would make the socket a blocking one, for everybody who has it.
+		err = raw.Control(func(fd uintptr) { done = withDescriptors(append(before, fd), files[1:], do) })
+	}
+	if err != nil {
+		return fmt.Errorf("give %s %q: %w", f.Kind, f.Address, err)
+	}
+	return done
 }
 
 // ofOneProcess are the variables that are about this process alone.

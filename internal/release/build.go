@@ -17,6 +17,10 @@ import (
 // it would add a hundred modules.
 const nfpm = "github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0"
 
+// tags are those of every program that is handed out: nothing here speaks HTTP/2, which
+// would be half a megabyte of each.
+const tags = "nethttpomithttp2"
+
 // programs are what is built and handed out.
 var programs = []string{"spinecert", "spinecertd"}
 
@@ -55,7 +59,7 @@ func (b *Build) Program(name string) string { return filepath.Join(b.stage, "bin
 
 // compile builds the programs.
 func (b *Build) compile(ctx context.Context) error {
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=" + b.Version, "-o", filepath.Join(b.stage, "bin") + "/"}
+	args := []string{"build", "-tags", tags, "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=" + b.Version, "-o", filepath.Join(b.stage, "bin") + "/"}
 	for _, name := range programs {
 		args = append(args, "./cmd/"+name)
 	}

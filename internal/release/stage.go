@@ -40,7 +40,7 @@ func (b *Build) fill(ctx context.Context) error {
 		from, to string
 		patterns []string
 	}{
-		{"docs", "doc", []string{"*.md"}},
+		{"docs", "doc", []string{"*.md", "rules.yml", "dashboard.json", "*.png"}},
 		{"systemd", "units", unitPatterns},
 		{"packaging/deb", "deb", []string{"p*inst", "p*rm"}},
 		{"packaging/rpm", "rpm", []string{"*.sh"}},
@@ -113,7 +113,7 @@ func (b *Build) completions(ctx context.Context) error {
 	program := b.Program("spinecert")
 	if b.Arch != runtime.GOARCH {
 		program = filepath.Join(b.stage, "host")
-		if err := b.run(ctx, b.Root, nil, "go", "build", "-o", program, "./cmd/spinecert"); err != nil {
+		if err := b.run(ctx, b.Root, nil, "go", "build", "-tags", tags, "-o", program, "./cmd/spinecert"); err != nil {
 			return err
 		}
 		defer os.Remove(program)

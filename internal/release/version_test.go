@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 func TestPackageVersion(t *testing.T) {
@@ -34,9 +36,7 @@ func TestPackageVersion(t *testing.T) {
 
 // TestOrder: dpkg sorts the versions as people do.
 func TestOrder(t *testing.T) {
-	if _, err := exec.LookPath("dpkg"); err != nil {
-		t.Skip("dpkg is not installed")
-	}
+	testprogram.Need(t, "dpkg")
 	order := []string{"bb88997", "v1.2.0-rc.1", "v1.2.0-rc.1-5-gabc1234", "v1.2.0-rc.2", "v1.2.0", "v1.2.0-5-gabc1234", "v1.2.0-12-g0001234", "v1.2.1"}
 	for i := range order[1:] {
 		older, errOlder := PackageVersion(order[i], time.Unix(0, 0))

@@ -2,12 +2,12 @@ package services
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // apache is Apache as docs/services/apache.md has it.
@@ -21,26 +21,10 @@ type apache struct {
 
 func newApache(t *testing.T, kind string) *apache {
 	t.Helper()
-	path, modules := need(t, "apache2"), apacheModules(t)
+	path, modules := testprogram.Need(t, "apache2"), testprogram.ApacheModules(t)
 	h := newHost(t, kind)
 	h.mkdir("extra")
 	return &apache{h: h, page: openPage(t, "apache.md"), path: path, modules: modules, backend: h.backend()}
-}
-
-// apacheModules returns the directives that load what the page needs.
-func apacheModules(t *testing.T) string {
-	t.Helper()
-	const dir = "/usr/lib/apache2/modules"
-	if _, err := os.Stat(filepath.Join(dir, "mod_ssl.so")); err != nil {
-		missing(t, "mod_ssl of Apache")
-	}
-	var b strings.Builder
-	for _, m := range []string{"mpm_event", "authz_core", "unixd", "ssl", "proxy", "proxy_http"} {
-		if path := filepath.Join(dir, "mod_"+m+".so"); exists(path) { // or it is built in
-			fmt.Fprintf(&b, "LoadModule %s_module %s\n", m, path)
-		}
-	}
-	return b.String()
 }
 
 // configuration is the virtual host of the page, and what every Apache has around it.

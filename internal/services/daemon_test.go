@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/cli"
 	"github.com/spinecert/spinecert/internal/testpki"
 )
@@ -93,33 +94,12 @@ func (h *host) spinecert(args ...string) (exit int, result json.RawMessage, code
 	return exit, said.Result, said.Error.Code
 }
 
-// version is a set of files, or what is served.
-type version struct {
-	Digest     string `json:"digest"`
-	Generation uint64 `json:"generation"`
-	Leaf       string `json:"leaf"`
-}
-
-// service is how a service stands.
-type service struct {
-	Name      string  `json:"name"`
-	State     string  `json:"state"`
-	Desired   version `json:"desired"`
-	Delivered version `json:"delivered"`
-	Proved    version `json:"proved"`
-	Served    version `json:"served"`
-	Step      string  `json:"step"`
-	Reason    string  `json:"reason"`
-	Error     string  `json:"last_error"`
-	Hint      string  `json:"hint"`
-}
-
 // service returns what `spinecert services` says of one.
-func (h *host) service(name string) service {
+func (h *host) service(name string) admin.Service {
 	h.t.Helper()
 	_, result, _ := h.spinecert("services")
 	var all struct {
-		Services []service `json:"services"`
+		Services []admin.Service `json:"services"`
 	}
 	if err := json.Unmarshal(result, &all); err != nil {
 		h.t.Fatalf("spinecert services: %v: %s", err, result)
@@ -130,11 +110,11 @@ func (h *host) service(name string) service {
 		}
 	}
 	h.t.Fatalf("spinecert services does not know %q: %s", name, result)
-	return service{}
+	return admin.Service{}
 }
 
 // slot returns generation and leaf of slot pcs.
-func (h *host) slot() version {
+func (h *host) slot() admin.ServiceVersion {
 	h.t.Helper()
 	_, result, _ := h.spinecert("status")
 	var all struct {
@@ -146,14 +126,14 @@ func (h *host) slot() version {
 	if err := json.Unmarshal(result, &all); err != nil || len(all.Slots) != 1 {
 		h.t.Fatalf("spinecert status: %v: %s", err, result)
 	}
-	return version{Generation: all.Slots[0].Generation, Leaf: all.Slots[0].SHA256}
+	return admin.ServiceVersion{Generation: all.Slots[0].Generation, Leaf: all.Slots[0].SHA256}
 }
 
 // settled waits until a service is in sync with what the files of the slot hold:
 // by its own word, by that of the slot, and as everybody sees it who connects.
-func (h *host) settled(name, address string) service {
+func (h *host) settled(name, address string) admin.Service {
 	h.t.Helper()
-	var s service
+	var s admin.Service
 	h.until(name+" is in sync with the files of the slot", func() bool {
 		s = h.service(name)
 		return s.State == "in_sync" && s.Served.Leaf == fingerprint(h.own)
@@ -167,9 +147,9 @@ func (h *host) settled(name, address string) service {
 }
 
 // state waits until a service is in a state, with a step and a reason.
-func (h *host) state(name, state, step, reason string) service {
+func (h *host) state(name, state, step, reason string) admin.Service {
 	h.t.Helper()
-	var s service
+	var s admin.Service
 	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		s = h.service(name)
 		if s.State == state && s.Step == step && s.Reason == reason {

@@ -30,7 +30,7 @@ func (h *host) fails(p program, address, state, step, reason string, broken func
 	broken()
 	h.rotate()
 	s := h.state(p.service, state, step, reason)
-	h.t.Logf("%s at %s, %s: %s\nhint: %s", s.State, s.Step, s.Reason, s.Error, s.Hint)
+	h.t.Logf("%s at %s, %s: %s\nhint: %s", s.State, s.Step, s.Reason, s.LastError, s.Hint)
 	h.serves(address, ownName, old)
 	h.until("the files are back", func() bool { return cmp.Equal(before, h.set(target)) }) // one that is tried again comes and goes
 	if now := h.slot(); now.Generation != slot.Generation+1 || now.Leaf != fingerprint(h.own) {
@@ -39,7 +39,7 @@ func (h *host) fails(p program, address, state, step, reason string, broken func
 	if s.Desired.Generation != slot.Generation+1 || s.Delivered.Generation != slot.Generation || s.Proved.Generation != slot.Generation || s.Served.Leaf != fingerprint(old) {
 		h.t.Errorf("the slot went from generation %d to %d and the service back, and it says %+v", slot.Generation, slot.Generation+1, s)
 	}
-	if s.Error == "" || s.Hint == "" {
+	if s.LastError == "" || s.Hint == "" {
 		h.t.Errorf("the service does not say what is wrong, or what to do: %+v", s)
 	}
 }

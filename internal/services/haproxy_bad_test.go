@@ -20,7 +20,7 @@ func TestHAProxyBuffer(t *testing.T) {
 	before, files := h.service("haproxy"), h.set(target)
 	bundle := h.grownTrust(30)
 	refused := h.state("haproxy", "held", "reload", "reload_failed")
-	t.Logf("%s\nhint: %s", refused.Error, refused.Hint)
+	t.Logf("%s\nhint: %s", refused.LastError, refused.Hint)
 	if refused.Delivered.Digest != before.Delivered.Digest || refused.Desired.Digest == before.Desired.Digest || len(bundle) < 16384 {
 		t.Errorf("after trust of %d bytes: %+v", len(bundle), refused)
 	}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // haproxy is HAProxy as docs/services/haproxy.md has it.
@@ -23,7 +25,7 @@ type haproxy struct {
 
 func newHAProxy(t *testing.T, kind string) *haproxy {
 	t.Helper()
-	path := need(t, "haproxy")
+	path := testprogram.Need(t, "haproxy")
 	h := newHost(t, kind)
 	return &haproxy{h: h, page: openPage(t, "haproxy.md"), path: path, backend: h.backend()}
 }

@@ -1,7 +1,6 @@
 package services
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/daemon"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 const (
@@ -161,55 +160,15 @@ func (h *host) freeAddress() string {
 	return l.Addr().String()
 }
 
-// need returns the path of a program and skips the test where it is missing; in CI
-// that is a failure.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	for _, dir := range []string{"", "/usr/sbin/", "/sbin/"} {
-		if path, err := exec.LookPath(dir + program); err == nil {
-			return path
-		}
-	}
-	missing(t, program)
-	return ""
-}
-
-func missing(t *testing.T, program string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not installed, and CI must have it", program)
-	}
-	t.Skipf("%s is not installed", program)
-}
-
 // exists reports whether there is something at a path, behind links.
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
 
-// output is what a program says, while it says it.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // process is a program that runs.
 type process struct {
-	*output
+	*testprogram.Output
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when it has ended
 }
@@ -246,8 +205,8 @@ func (h *host) launch(program string, args ...string) *process {
 
 func (h *host) start(cmd *exec.Cmd, name string) *process {
 	h.t.Helper()
-	p := &process{output: &output{}, cmd: cmd, exited: make(chan struct{})}
-	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, p.output, p.output
+	p := &process{Output: &testprogram.Output{}, cmd: cmd, exited: make(chan struct{})}
+	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, p.Output, p.Output
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 5 * time.Second

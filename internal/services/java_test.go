@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 const javaPassword = "change-this"
@@ -25,8 +27,8 @@ type java struct {
 
 func newJava(t *testing.T) *java {
 	t.Helper()
-	j := &java{path: need(t, "java"), openssl: need(t, "openssl")}
-	compile := need(t, "javac")
+	j := &java{path: testprogram.Need(t, "java"), openssl: testprogram.Need(t, "openssl")}
+	compile := testprogram.Need(t, "javac")
 	source, err := filepath.Abs("testdata/Server.java")
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +48,7 @@ func newJava(t *testing.T) *java {
 // of a PKCS#12 file take seconds for each. All other tests have it.
 func (h *host) plainDaemon() string {
 	h.t.Helper()
-	cmd := exec.Command(need(h.t, "go"), "build", "-o", h.path("spinecertd"), "../../cmd/spinecertd")
+	cmd := exec.Command(testprogram.Need(h.t, "go"), "build", "-tags", "nethttpomithttp2", "-o", h.path("spinecertd"), "../../cmd/spinecertd")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		h.t.Fatalf("go build: %v: %s", err, out)
 	}
@@ -79,7 +81,7 @@ func (j *java) program(replace ...string) program {
 		},
 		start: func(_ *host, directory, address string) *process { return j.start(directory, address) },
 		reload: func(h *host, _ *process, _ string) {
-			h.mustRun(need(h.t, "curl"), "-fsS", "-X", "POST", "http://"+j.hook+"/reload")
+			h.mustRun(testprogram.Need(h.t, "curl"), "-fsS", "-X", "POST", "http://"+j.hook+"/reload")
 		},
 		services: func(h *host, directory, address string) string {
 			_, group := ids()
@@ -93,7 +95,7 @@ func (j *java) program(replace ...string) program {
 // byHook is the way to reload of its section.
 func (j *java) byHook() []string {
 	j.hook = j.h.freeAddress()
-	return []string{"    reload: none\n", j.page.block("By a hook", "yaml", "/usr/bin/curl", need(j.h.t, "curl"), "127.0.0.1:8444", j.hook)}
+	return []string{"    reload: none\n", j.page.block("By a hook", "yaml", "/usr/bin/curl", testprogram.Need(j.h.t, "curl"), "127.0.0.1:8444", j.hook)}
 }
 
 // serve is that of a program, with the daemon that has no race detector.
@@ -173,7 +175,7 @@ func TestJavaGoesBack(t *testing.T) {
 			p := j.program(replace...)
 			address := j.serve(p)
 			j.h.goesBack(p, address, c.step, c.reason, func() { j.h.write("its-password", []byte("another\n"), 0o600) }, func() {
-				if s := j.h.service("java"); !strings.Contains(s.Error, c.says) {
+				if s := j.h.service("java"); !strings.Contains(s.LastError, c.says) {
 					t.Errorf("the service does not say %q: %+v", c.says, s)
 				}
 				j.h.write("its-password", []byte(javaPassword+"\n"), 0o600)

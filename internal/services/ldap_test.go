@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // slapd is OpenLDAP as docs/services/openldap.md has it.
@@ -18,7 +20,7 @@ type slapd struct {
 
 func newSlapd(t *testing.T) *slapd {
 	t.Helper()
-	path := need(t, "slapd")
+	path := testprogram.Need(t, "slapd")
 	h := newHost(t, "rsa-2048")
 	s := &slapd{h: h, page: openPage(t, "openldap.md"), address: h.freeAddress()}
 	s.words = []string{path, "-h", "ldap://" + s.address, "-f", h.path("slapd.conf")}

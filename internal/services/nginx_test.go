@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // nginx is nginx as docs/services/nginx.md has it.
@@ -17,7 +19,7 @@ type nginx struct {
 
 func newNginx(t *testing.T, kind string) *nginx {
 	t.Helper()
-	path := need(t, "nginx")
+	path := testprogram.Need(t, "nginx")
 	h := newHost(t, kind)
 	h.mkdir("extra")
 	return &nginx{h: h, page: openPage(t, "nginx.md"), path: path, backend: h.backend()}

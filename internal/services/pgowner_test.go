@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // TestPostgreSQLKeyIsGivenAway has the daemon run as a user that is not root: with CAP_CHOWN it
@@ -16,7 +18,7 @@ func TestPostgreSQLKeyIsGivenAway(t *testing.T) {
 	p := newPostgres(t)
 	h, as := p.h, "47111"
 	p.address = h.freeAddress()
-	daemon, setpriv := h.plainDaemon(), need(t, "setpriv")
+	daemon, setpriv := h.plainDaemon(), testprogram.Need(t, "setpriv")
 	for _, dir := range []string{"spine", "state", "admin"} {
 		h.mkdir(dir)
 		h.mustRun("chown", as+":"+as, h.path(dir))

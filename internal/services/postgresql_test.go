@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // postgres is PostgreSQL as docs/services/postgresql.md has it. It does not run as root:
@@ -26,12 +26,12 @@ type postgres struct {
 
 func newPostgres(t *testing.T) *postgres {
 	t.Helper()
-	bin := postgresPrograms(t)
+	bin := testprogram.PostgreSQL(t)
 	h := newHost(t, "ecdsa-p256")
 	p := &postgres{h: h, page: openPage(t, "postgresql.md"), bin: bin}
 	p.user, _ = ids()
 	if user, group, ok := h.dropped(); ok {
-		p.user, p.as = user, []string{need(t, "setpriv"), "--reuid", user, "--regid", group, "--clear-groups", "--"}
+		p.user, p.as = user, []string{testprogram.Need(t, "setpriv"), "--reuid", user, "--regid", group, "--clear-groups", "--"}
 	}
 	for _, dir := range []string{"data", "run"} {
 		h.mkdir(dir)
@@ -40,22 +40,6 @@ func newPostgres(t *testing.T) *postgres {
 	p.run("initdb", "-D", h.path("data"), "-U", "app", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 	h.mkdir("data/extra")
 	return p
-}
-
-// postgresPrograms returns the directory of the server's programs. Debian keeps them off
-// the PATH, one directory for each version.
-func postgresPrograms(t *testing.T) string {
-	t.Helper()
-	if path, err := exec.LookPath("postgres"); err == nil {
-		if path, err = filepath.EvalSymlinks(path); err == nil {
-			return filepath.Dir(path)
-		}
-	}
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
-	if len(found) == 0 {
-		missing(t, "postgres")
-	}
-	return filepath.Dir(found[len(found)-1])
 }
 
 // own gives a file to the user of the database.
@@ -107,7 +91,7 @@ func (p *postgres) configuration(directory, how string, replace ...string) strin
 		now := ""
 		if len(p.as) > 0 {
 			now = strings.Replace(as, "postgres", p.user, 1)
-			now = strings.Replace(now, "runuser", need(h.t, "runuser"), 1)
+			now = strings.Replace(now, "runuser", testprogram.Need(h.t, "runuser"), 1)
 		}
 		text = replaced(h.t, text, "/usr/sbin/"+as, now, "/usr/lib/postgresql/15/bin", p.bin, "/var/lib/postgresql/15/main", h.path("data"))
 	}

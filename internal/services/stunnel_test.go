@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // stunnel is stunnel as docs/services/stunnel.md has it.
@@ -21,7 +23,7 @@ type stunnel struct {
 
 func newStunnel(t *testing.T) *stunnel {
 	t.Helper()
-	path := need(t, "stunnel")
+	path := testprogram.Need(t, "stunnel")
 	h := newHost(t, "ecdsa-p256")
 	h.mkdir("extra")
 	return &stunnel{h: h, page: openPage(t, "stunnel.md"), path: path, backend: h.backend()}

@@ -144,7 +144,7 @@ func Inherit(dir string, lock *os.File, o Options) (*Directory, error) {
 // [Lock] does once it has the lock, and changes that waited are made.
 func (d *Directory) TakeOver() {
 	d.noteHolder()
-	d.trouble = errors.Join(d.layout(d.group), d.sweep())
+	d.makeReady()
 	d.pause.release(false)
 }
 

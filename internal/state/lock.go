@@ -70,7 +70,7 @@ func Lock(dir string, o Options) (*Directory, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.root.Close())
 	}
-	d.trouble = errors.Join(d.layout(group), d.sweep())
+	d.makeReady()
 	return d, nil
 }
 
@@ -222,14 +222,17 @@ func ask(disk durable.Disk, op string) error {
 	return disk.Fault(op, lockName)
 }
 
+// makeReady does what whoever has the lock begins with.
+func (d *Directory) makeReady() { d.trouble = errors.Join(d.layout(), d.sweep()) }
+
 // layout makes the directories that are always there.
-func (d *Directory) layout(group int) error {
+func (d *Directory) layout() error {
 	var errs []error
 	for _, name := range []string{slotsName, trustName} {
 		errs = append(errs, fail("make directory", d.abs(name), d.disk.MakeDir(d.abs(name))))
 	}
 	for _, name := range []string{inboxName, inboxName + "/done", inboxName + "/rejected"} {
-		errs = append(errs, fail("make directory", d.abs(name), d.disk.MakeShared(d.path, name, group)))
+		errs = append(errs, fail("make directory", d.abs(name), d.disk.MakeShared(d.path, name, d.group)))
 	}
 	return errors.Join(errs...)
 }

@@ -1,7 +1,6 @@
 package story
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -11,37 +10,20 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // process is a running spinecertd.
 type process struct {
 	cmd    *exec.Cmd
-	output *lockedBuffer
+	output *testprogram.Output
 	exited chan struct{}
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // cmdDaemon starts and ends the daemon: daemon start, daemon stop, daemon kill
@@ -72,7 +54,7 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 func (w *world) start(ts *testscript.TestScript) {
 	program, err := exec.LookPath("spinecertd") // testscript.Main put it there
 	ts.Check(err)
-	p := &process{cmd: exec.Command(program, "--config", filepath.Join(w.dir, "spinecert.yaml")), output: &lockedBuffer{}, exited: make(chan struct{})}
+	p := &process{cmd: exec.Command(program, "--config", filepath.Join(w.dir, "spinecert.yaml")), output: &testprogram.Output{}, exited: make(chan struct{})}
 	p.cmd.Dir = w.dir
 	p.cmd.Env = append(os.Environ(), "GORACE="+ts.Getenv("GORACE"))
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output

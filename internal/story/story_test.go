@@ -21,6 +21,7 @@ import (
 	"github.com/spinecert/spinecert/internal/cli"
 	"github.com/spinecert/spinecert/internal/daemon"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 const (
@@ -42,12 +43,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestStory(t *testing.T) {
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("openssl is not installed, and CI must have it")
-		}
-		t.Skip("openssl is not installed")
-	}
+	testprogram.Need(t, "openssl")
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,

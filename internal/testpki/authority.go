@@ -14,6 +14,7 @@ import (
 const (
 	defaultLeafName = "leaf.thirdparty.nhs.uk"
 	defaultLife     = 365 * 24 * time.Hour
+	defaultCALife   = 10 * defaultLife
 )
 
 // Authority is a CA: a root, or a subCA below Parent.
@@ -107,6 +108,7 @@ func baseSettings() *settings {
 
 func caSettings(name string, opts []Option) *settings {
 	s := baseSettings()
+	s.template.NotAfter = s.template.NotBefore.Add(defaultCALife)
 	s.template.Subject.CommonName = name
 	s.template.IsCA = true
 	s.template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign

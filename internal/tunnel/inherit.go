@@ -8,10 +8,11 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/spinecert/spinecert/internal/order"
 )
 
 // Inherited is a listening socket that another process opened for a tunnel. Key
@@ -45,7 +46,7 @@ func (g *Gate) Listening() ([]Inherited, error) {
 		addr := s.ln.Addr()
 		all = append(all, Inherited{Key: key, Network: addr.Network(), Address: addr.String(), Device: s.file.device, Inode: s.file.inode, File: f})
 	}
-	slices.SortFunc(all, func(a, b Inherited) int { return cmp.Compare(a.Key, b.Key) })
+	order.Sort(all, func(a, b Inherited) int { return cmp.Compare(a.Key, b.Key) })
 	return all, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -20,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -170,13 +170,7 @@ func TestRealReview(t *testing.T) {
 // openssl runs s_client against the tunnel, sends a line and returns what it says.
 func (r *rotated) openssl(t *testing.T, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("openssl is not installed, and CI must have it")
-		}
-		t.Skip("openssl is not installed")
-	}
+	path := testprogram.Need(t, "openssl")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	command := exec.CommandContext(ctx, path, append([]string{"s_client", "-connect", r.Addrs()[0].String(), "-tls1_2"}, args...)...)

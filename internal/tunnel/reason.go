@@ -42,6 +42,9 @@ func outcome(v trust.Verdict, err error, audit bool) Handshake {
 	return Handshake{Result: result, Reason: reason, Err: err}
 }
 
+// Classify says how a handshake that ended with err counts, for a server that is no tunnel.
+func Classify(err error) (Result, string) { return classify(err) }
+
 // classify says how a handshake that ended with err counts.
 func classify(err error) (Result, string) {
 	if refusal := refusalOf(err); refusal != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/hostbox"
 	"github.com/spinecert/spinecert/internal/testpki"
 )
@@ -71,32 +72,11 @@ func (h *host) restart() {
 	h.Run("systemctl", "restart", "spinecertd")
 }
 
-// version is a set of files, or what is served.
-type version struct {
-	Digest     string `json:"digest"`
-	Generation uint64 `json:"generation"`
-	Leaf       string `json:"leaf"`
-}
-
-// service is how a service stands.
-type service struct {
-	Name      string  `json:"name"`
-	State     string  `json:"state"`
-	Desired   version `json:"desired"`
-	Delivered version `json:"delivered"`
-	Proved    version `json:"proved"`
-	Served    version `json:"served"`
-	Step      string  `json:"step"`
-	Reason    string  `json:"reason"`
-	Error     string  `json:"last_error"`
-	Hint      string  `json:"hint"`
-}
-
 // service returns what `spinecert services` says of one, and whether it is there.
-func (h *host) service(name string) (service, bool) {
+func (h *host) service(name string) (admin.Service, bool) {
 	h.t.Helper()
 	var all struct {
-		Services []service `json:"services"`
+		Services []admin.Service `json:"services"`
 	}
 	_ = json.Unmarshal(h.Ask("services").Result, &all) // none: the daemon does not answer
 	for _, s := range all.Services {
@@ -104,11 +84,11 @@ func (h *host) service(name string) (service, bool) {
 			return s, true
 		}
 	}
-	return service{}, false
+	return admin.Service{}, false
 }
 
 // state waits until a service stands as wanted: state, step and reason.
-func (h *host) state(name, state, step, reason string) service {
+func (h *host) state(name, state, step, reason string) admin.Service {
 	h.t.Helper()
 	for end := time.Now().Add(hostbox.Patience); ; time.Sleep(50 * time.Millisecond) {
 		s, ok := h.service(name)
@@ -122,14 +102,15 @@ func (h *host) state(name, state, step, reason string) service {
 }
 
 // settled waits until a service is in sync with what the files of the slot hold.
-func (h *host) settled(name string) service {
+func (h *host) settled(name string) admin.Service {
 	h.t.Helper()
-	var s service
+	var s admin.Service
 	h.Until(name+" is in sync with the files of the slot", func() bool {
 		s, _ = h.service(name)
 		return s.State == "in_sync" && s.Proved.Leaf == hostbox.Fingerprint(h.own)
 	})
-	if s.Delivered != s.Proved || s.Desired.Digest != s.Proved.Digest {
+	d, p := s.Delivered, s.Proved
+	if d.Digest != p.Digest || d.Generation != p.Generation || d.Leaf != p.Leaf || s.Desired.Digest != p.Digest {
 		h.t.Errorf("%s is in sync, and was delivered something else: %+v", name, s)
 	}
 	return s
@@ -178,11 +159,11 @@ func (h *host) holds(file string, want *testpki.Leaf) {
 }
 
 // says wants words in the error or the hint of a service.
-func (h *host) says(s service, words ...string) {
+func (h *host) says(s admin.Service, words ...string) {
 	h.t.Helper()
 	for _, word := range words {
-		if !strings.Contains(s.Error+"\n"+s.Hint, word) {
-			h.t.Errorf("%s: %q, hint %q: does not say %q", s.Name, s.Error, s.Hint, word)
+		if !strings.Contains(s.LastError+"\n"+s.Hint, word) {
+			h.t.Errorf("%s: %q, hint %q: does not say %q", s.Name, s.LastError, s.Hint, word)
 		}
 	}
 }

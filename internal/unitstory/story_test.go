@@ -2,8 +2,6 @@ package unitstory
 
 import (
 	"context"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +9,7 @@ import (
 	"github.com/spinecert/spinecert/internal/box"
 	"github.com/spinecert/spinecert/internal/hostbox"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 const (
@@ -27,12 +26,7 @@ const (
 // TestUnits is one test with parts in order: they share a box.
 func TestUnits(t *testing.T) {
 	for _, program := range []string{"/usr/sbin/nginx", "/usr/sbin/haproxy", "openssl"} {
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is not installed, and CI must have it", program)
-			}
-			t.Skipf("%s is not installed", program)
-		}
+		testprogram.Need(t, program)
 	}
 	begin := time.Now()
 	h := install(t)

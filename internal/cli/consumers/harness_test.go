@@ -7,11 +7,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -19,6 +16,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/cli"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 const (
@@ -116,90 +114,15 @@ func (h *host) freeAddress() string {
 	return l.Addr().String()
 }
 
-// need returns the path of a program and skips the test where it is missing; in CI
-// that is a failure.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	for _, dir := range []string{"", "/usr/sbin/", "/sbin/"} {
-		if path, err := exec.LookPath(dir + program); err == nil {
-			return path
-		}
-	}
-	missing(t, program)
-	return ""
-}
-
-func missing(t *testing.T, program string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not installed, and CI must have it", program)
-	}
-	t.Skipf("%s is not installed", program)
-}
-
-// output is what a program says, while it says it.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-// account is who a program runs as; nil is who runs the tests.
-type account = *syscall.Credential
-
-// nobody is a plain user, or nil where the tests have no right to be another.
-func (h *host) nobody() account {
-	h.t.Helper()
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	u, err := user.Lookup("nobody")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	uid, _ := strconv.ParseUint(u.Uid, 10, 32)
-	gid, _ := strconv.ParseUint(u.Gid, 10, 32)
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-}
-
 // launch starts a program, which is ended with its children when the test ends.
-func (h *host) launch(as account, program string, args ...string) *output {
+func (h *host) launch(as testprogram.Account, program string, args ...string) *testprogram.Output {
 	h.t.Helper()
-	out := &output{}
-	cmd := exec.Command(program, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, out, out
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: as}
-	cmd.WaitDelay = 5 * time.Second
-	if err := cmd.Start(); err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() {
-		// Of its group, which is its own: servers have workers.
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-		ended := time.AfterFunc(5*time.Second, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-		_ = cmd.Wait()
-		ended.Stop()
-		if h.t.Failed() {
-			h.t.Logf("%s said:\n%s", program, out)
-		}
-	})
+	_, out := testprogram.Start(h.t, as, h.dir, program, args...)
 	return out
 }
 
 // run runs a program to its end and returns all that it said.
-func (h *host) run(as account, env []string, program string, args ...string) (string, error) {
+func (h *host) run(as testprogram.Account, env []string, program string, args ...string) (string, error) {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

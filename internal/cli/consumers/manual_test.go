@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // directoryPattern is the directory that a section of the manual exports to.
@@ -111,7 +113,7 @@ func (h *host) export() {
 				h.t.Fatalf("%q: %v: %s", words, err, out)
 			}
 		case "chown":
-			if as := h.nobody(); as != nil { // it stands for postgres
+			if as := testprogram.Nobody(h.t); as != nil { // it stands for postgres
 				if err := os.Chown(words[2], int(as.Uid), int(as.Gid)); err != nil {
 					h.t.Fatal(err)
 				}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 const slapdSchema = `include /etc/ldap/schema/core.schema
@@ -24,7 +26,7 @@ nhsIDCode: T99999
 
 func TestOpenLDAP(t *testing.T) {
 	t.Parallel()
-	slapd, slapadd, ldapsearch := need(t, "slapd"), need(t, "slapadd"), need(t, "ldapsearch")
+	slapd, slapadd, ldapsearch := testprogram.Need(t, "slapd"), testprogram.Need(t, "slapadd"), testprogram.Need(t, "ldapsearch")
 	h := newHost(t, "OpenLDAP")
 	h.export()
 	rc, err := os.ReadFile(h.path("spine/ldaprc"))

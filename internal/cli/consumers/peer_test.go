@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // backend is the service behind a proxy.
@@ -65,7 +66,7 @@ func (h *host) curl(name, address, as string, more ...string) (string, error) {
 	if as != "" {
 		args = append(args, "--cert", h.path(as+".crt"), "--key", h.path(as+".key"))
 	}
-	return h.run(nil, nil, need(h.t, "curl"), append(append(args, more...), "https://"+name+":"+port+"/")...)
+	return h.run(nil, nil, testprogram.Need(h.t, "curl"), append(append(args, more...), "https://"+name+":"+port+"/")...)
 }
 
 // judges asks a server with the identity of the slot as each of the peers: only the
@@ -91,7 +92,7 @@ func (h *host) judges(address, answer string) {
 func (h *host) reaches(address string) {
 	h.t.Helper()
 	h.listening(address)
-	out, err := h.run(nil, nil, need(h.t, "curl"), "-sS", "--fail", "--max-time", "20", "http://"+address+"/")
+	out, err := h.run(nil, nil, testprogram.Need(h.t, "curl"), "-sS", "--fail", "--max-time", "20", "http://"+address+"/")
 	if err != nil || !strings.Contains(out, spineAnswer) {
 		h.t.Errorf("towards Spine: %v: %s", err, out)
 	}

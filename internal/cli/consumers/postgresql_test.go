@@ -3,34 +3,19 @@ package consumers
 import (
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// postgresql returns the directory of the server's programs. Debian keeps them off
-// the PATH, one directory for each version.
-func postgresql(t *testing.T) string {
-	t.Helper()
-	if path, err := exec.LookPath("postgres"); err == nil {
-		if path, err = filepath.EvalSymlinks(path); err == nil {
-			return filepath.Dir(path)
-		}
-	}
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
-	if len(found) == 0 {
-		missing(t, "postgres")
-	}
-	return filepath.Dir(found[len(found)-1])
-}
+	"github.com/spinecert/spinecert/internal/testprogram"
+)
 
 func TestPostgreSQL(t *testing.T) {
 	t.Parallel()
-	bin := postgresql(t)
+	bin := testprogram.PostgreSQL(t)
 	h := newHost(t, "PostgreSQL")
 	h.export()
-	as := h.nobody()
+	as := testprogram.Nobody(h.t)
 	data, address := h.path("data"), h.freeAddress()
 	host, port, _ := net.SplitHostPort(address)
 	if err := os.Mkdir(data, 0o700); err != nil {
@@ -102,7 +87,7 @@ func (h *host) as(peer string) string {
 		h.t.Fatal(err)
 	}
 	h.write(peer+".own", data, 0o600)
-	if as := h.nobody(); as != nil {
+	if as := testprogram.Nobody(h.t); as != nil {
 		if err := os.Chown(h.path(peer+".own"), int(as.Uid), int(as.Gid)); err != nil {
 			h.t.Fatal(err)
 		}

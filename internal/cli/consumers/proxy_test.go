@@ -3,21 +3,21 @@ package consumers
 import (
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 func TestNginx(t *testing.T) {
 	t.Parallel()
-	nginx := need(t, "nginx")
+	nginx := testprogram.Need(t, "nginx")
 	h := newHost(t, "nginx")
 	h.export()
 	in, out := h.freeAddress(), h.freeAddress()
 	servers := h.setting("nginx", 0, "listen 443", "listen "+in, "127.0.0.1:8080", backend(t)) +
 		h.setting("nginx", 1, "127.0.0.1:8081", out, "https://"+peerName, "https://127.0.0.1:"+h.spine())
 	config := fmt.Sprintf("daemon off; pid %[1]s/nginx.pid; error_log stderr;\nevents {}\nhttp {\naccess_log off;\n", h.dir)
-	if h.nobody() != nil {
+	if testprogram.Nobody(h.t) != nil {
 		config = "user nobody nogroup;\n" + config
 	}
 	for _, d := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
@@ -31,7 +31,7 @@ func TestNginx(t *testing.T) {
 
 func TestHAProxy(t *testing.T) {
 	t.Parallel()
-	haproxy := need(t, "haproxy")
+	haproxy := testprogram.Need(t, "haproxy")
 	h := newHost(t, "HAProxy")
 	h.export()
 	in, out := h.freeAddress(), h.freeAddress()
@@ -42,40 +42,16 @@ func TestHAProxy(t *testing.T) {
 	h.reaches(out)
 }
 
-// apacheModules returns the directives that load what the page needs.
-func apacheModules(t *testing.T) string {
-	t.Helper()
-	for _, dir := range []string{"/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/libexec/apache2"} {
-		if _, err := os.Stat(filepath.Join(dir, "mod_ssl.so")); err != nil {
-			continue
-		}
-		var b strings.Builder
-		for _, m := range []string{"mpm_event", "authz_core", "unixd", "ssl", "proxy", "proxy_http"} {
-			if path := filepath.Join(dir, "mod_"+m+".so"); exists(path) { // or it is built in
-				fmt.Fprintf(&b, "LoadModule %s_module %s\n", m, path)
-			}
-		}
-		return b.String()
-	}
-	missing(t, "mod_ssl of Apache")
-	return ""
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 func TestApache(t *testing.T) {
 	t.Parallel()
-	apache := need(t, "apache2")
-	modules := apacheModules(t)
+	apache := testprogram.Need(t, "apache2")
+	modules := testprogram.ApacheModules(t)
 	h := newHost(t, "Apache")
 	h.export()
 	in, out := h.freeAddress(), h.freeAddress()
 	config := fmt.Sprintf("ServerRoot %[1]s\nServerName localhost\nPidFile %[1]s/apache.pid\nDefaultRuntimeDir %[1]s\nMutex posixsem\nErrorLog %[1]s/error.log\nListen %[2]s\nListen %[3]s\n",
 		h.dir, in, out)
-	if h.nobody() != nil {
+	if testprogram.Nobody(h.t) != nil {
 		config += "User nobody\nGroup nogroup\n"
 	}
 	config += h.setting("apache", 0, "*:443", in, "127.0.0.1:8080", backend(t)) + h.setting("apache", 1, "127.0.0.1:8081", out, "https://"+peerName, "https://localhost:"+h.spine())

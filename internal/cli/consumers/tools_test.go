@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 var acceptPattern = regexp.MustCompile(`ACCEPT (127\.\d+\.\d+\.\d+:\d+)`)
@@ -14,7 +16,7 @@ var acceptPattern = regexp.MustCompile(`ACCEPT (127\.\d+\.\d+\.\d+:\d+)`)
 // the root and no subCA, and answers with what it was shown.
 func (h *host) sServer() (address string) {
 	h.t.Helper()
-	out := h.launch(nil, need(h.t, "openssl"), "s_server", "-accept", "127.0.0.1:0", "-www", "-Verify", "4", "-verify_return_error",
+	out := h.launch(nil, testprogram.Need(h.t, "openssl"), "s_server", "-accept", "127.0.0.1:0", "-www", "-Verify", "4", "-verify_return_error",
 		"-CAfile", h.path("root.pem"), "-cert", h.path("good.crt"), "-key", h.path("good.key"), "-cert_chain", h.path("good.crt"))
 	h.until("s_server listens", func() bool {
 		m := acceptPattern.FindStringSubmatch(out.String())
@@ -34,7 +36,7 @@ func knows(page string) bool {
 
 func TestCurlAndOpenSSL(t *testing.T) {
 	t.Parallel()
-	curl, openssl := need(t, "curl"), need(t, "openssl")
+	curl, openssl := testprogram.Need(t, "curl"), testprogram.Need(t, "openssl")
 	h := newHost(t, "curl and OpenSSL")
 	h.export()
 	address := h.sServer()
@@ -79,7 +81,7 @@ func TestCurlAndOpenSSL(t *testing.T) {
 
 func TestJava(t *testing.T) {
 	t.Parallel()
-	java, javac, keytool, openssl := need(t, "java"), need(t, "javac"), need(t, "keytool"), need(t, "openssl")
+	java, javac, keytool, openssl := testprogram.Need(t, "java"), testprogram.Need(t, "javac"), testprogram.Need(t, "keytool"), testprogram.Need(t, "openssl")
 	source, err := filepath.Abs("testdata/Client.java")
 	if err != nil {
 		t.Fatal(err)

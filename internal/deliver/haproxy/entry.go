@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spinecert/spinecert/internal/deliver/failure"
+	"github.com/spinecert/spinecert/internal/order"
 )
 
 // entry is what HAProxy changes at once: a certificate with its key, a CA file or a CRL file.
@@ -122,7 +123,7 @@ func (s *session) match(kind Kind, files []File, list loaded) ([]entry, error) {
 		entries[i].files = append(entries[i].files, file)
 	}
 	for _, e := range entries {
-		slices.SortStableFunc(e.files, func(a, b File) int { return last(a) - last(b) })
+		order.Stable(e.files, func(a, b File) int { return last(a) - last(b) })
 	}
 	return entries, nil
 }

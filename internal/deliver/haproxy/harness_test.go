@@ -19,24 +19,10 @@ import (
 
 	"github.com/spinecert/spinecert/internal/deliver/failure"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 const patience = 20 * time.Second
-
-// need skips a test whose program is missing; in CI that is a failure.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	for _, dir := range []string{"", "/usr/sbin/", "/sbin/"} {
-		if path, err := exec.LookPath(dir + program); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not installed, and CI must have it", program)
-	}
-	t.Skipf("%s is not installed", program)
-	return ""
-}
 
 // authority is a root with a subCA, whose leaves the tests deliver.
 type authority struct {
@@ -119,7 +105,7 @@ func freeAddress(t *testing.T) string {
 // start runs HAProxy; bind is what follows "bind ADDRESS ssl", global and more are lines of their sections.
 func (s *server) start(bind, global, more string, args ...string) {
 	s.t.Helper()
-	program := need(s.t, "haproxy")
+	program := testprogram.Need(s.t, "haproxy")
 	s.address = freeAddress(s.t)
 	config := s.write("haproxy.cfg", []byte(fmt.Sprintf(`global
   stats socket %s mode 600 level admin expose-fd listeners

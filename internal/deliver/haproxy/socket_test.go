@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/spinecert/spinecert/internal/deliver/failure"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -244,7 +245,7 @@ func TestUntrustedPeer(t *testing.T) {
 		t.Skip("only root can start a process of another user")
 	}
 	python := "/usr/bin/python3" // not one of a user's home, where others may not go
-	need(t, python)
+	testprogram.Need(t, python)
 	dir, err := os.MkdirTemp("", "hap")
 	if err != nil {
 		t.Fatal(err)

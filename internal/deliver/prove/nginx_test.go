@@ -9,6 +9,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver/failure"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // nginx starts nginx with server blocks.
@@ -22,7 +23,7 @@ http {
 	%[2]s
 }
 `, h.dir, servers)), 0o644)
-	cmd, _ := h.launch(nil, need(h.t, "nginx"), "-p", h.dir, "-c", h.path("nginx.conf"))
+	cmd, _ := h.launch(nil, testprogram.Need(h.t, "nginx"), "-p", h.dir, "-c", h.path("nginx.conf"))
 	return cmd
 }
 

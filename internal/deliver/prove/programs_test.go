@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -13,12 +12,13 @@ import (
 
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver/failure"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 func TestOpenSSL(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	openssl := need(t, "openssl")
+	openssl := testprogram.Need(t, "openssl")
 	server := func(options ...string) config.Probe {
 		address := h.freeAddress()
 		h.launch(nil, openssl, append([]string{"s_server", "-quiet", "-accept", address, "-www", "-cert", "own.pem", "-cert_chain", "chain.pem", "-key", "own.key"}, options...)...)
@@ -69,26 +69,10 @@ func (h *host) on(t testing.TB) *host {
 	return &sub
 }
 
-// postgresql returns the directory of the server's programs. Debian keeps them off
-// the PATH, one directory for each version.
-func postgresql(t *testing.T) string {
-	t.Helper()
-	if path, err := exec.LookPath("postgres"); err == nil {
-		if path, err = filepath.EvalSymlinks(path); err == nil {
-			return filepath.Dir(path)
-		}
-	}
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
-	if len(found) == 0 {
-		missing(t, "postgres")
-	}
-	return filepath.Dir(found[len(found)-1])
-}
-
 func TestPostgreSQL(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	bin, as := postgresql(t), h.nobody()
+	bin, as := testprogram.PostgreSQL(t), testprogram.Nobody(h.t)
 	data, address := h.path("data"), h.freeAddress()
 	ip, port, _ := net.SplitHostPort(address)
 	mine := func(path string) {
@@ -154,7 +138,7 @@ ssl_key_file = '%s'
 func TestOpenLDAP(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	slapd := need(t, "slapd")
+	slapd := testprogram.Need(t, "slapd")
 	server := func(t *testing.T, lines ...string) config.Probe {
 		h := h.on(t)
 		address, name := h.freeAddress(), strings.ReplaceAll(t.Name(), "/", "-")
@@ -182,7 +166,7 @@ func TestOpenLDAP(t *testing.T) {
 func TestTicketEndsTheWait(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	openssl := need(t, "openssl")
+	openssl := testprogram.Need(t, "openssl")
 	shortest := func(tickets string) time.Duration {
 		address := h.freeAddress()
 		h.launch(nil, openssl, "s_server", "-quiet", "-verify_quiet", "-accept", address, "-www", "-tls1_3", "-cert", "own.pem", "-key", "own.key", "-Verify", "5", "-CAfile", "root.pem", "-num_tickets", tickets)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/deliver/failure"
 	"github.com/spinecert/spinecert/internal/durable"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // nobodyID is somebody whom access lists of these tests name.
@@ -69,13 +70,7 @@ func TestInheritedLists(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	setpriv, err := exec.LookPath("setpriv")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	setpriv := testprogram.Need(t, "setpriv")
 	read := func(name string) error {
 		return exec.CommandContext(t.Context(), setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "cat", filepath.Join(dir, Link, name)).Run()
 	}

@@ -3,7 +3,6 @@ package systemd
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/box"
 	"github.com/spinecert/spinecert/internal/deliver/failure"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // units of the box, beside Debian's nginx.service.
@@ -43,12 +43,7 @@ func nginxConf(word string) []byte {
 
 // TestSystemd is one test with parts in order: they share a box.
 func TestSystemd(t *testing.T) {
-	if _, err := exec.LookPath("/usr/sbin/nginx"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("nginx is not installed, and CI must have it")
-		}
-		t.Skip("nginx is not installed")
-	}
+	testprogram.Need(t, "/usr/sbin/nginx")
 	b := box.Start(t)
 	b.PushSelf("/opt/test/client")
 	b.PushSelf("/usr/bin/spinecert")
