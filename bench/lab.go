@@ -42,6 +42,9 @@ type sizes struct {
 	slots                  int
 	starts, longStarts     int
 	upgrades, longUpgrades int
+	// Of what is asked of a daemon with many slots, and of one that is left alone.
+	scrapes int
+	rest    time.Duration
 }
 
 func sizesFor(opts options) sizes {
@@ -49,12 +52,12 @@ func sizesFor(opts options) sizes {
 		return sizes{rounds: 1, full: 200, resumed: 600, relay: 250e6, idle: 500, rotations: 20, settle: 2 * time.Second,
 			trust: 3, pairs: 7, block: 100, swaps: 2, live: 2000, sweeps: 2,
 			turns: 3, singly: 20, many: 200, quiet: 35 * time.Second,
-			slots: 1000, starts: 5, longStarts: 1, upgrades: 10, longUpgrades: 1}
+			slots: 1000, starts: 5, longStarts: 1, upgrades: 10, longUpgrades: 1, scrapes: 20, rest: 30 * time.Second}
 	}
 	return sizes{rounds: opts.rounds, full: 500, resumed: 1500, relay: 1e9, idle: 2000, rotations: 100, settle: 5 * time.Second,
 		trust: 5, pairs: 15, block: 200, swaps: 5, live: 10_000, sweeps: 5,
 		turns: 10, singly: 100, many: 1000, quiet: 75 * time.Second,
-		slots: 10_000, starts: 11, longStarts: 3, upgrades: 40, longUpgrades: 3}
+		slots: 10_000, starts: 11, longStarts: 3, upgrades: 40, longUpgrades: 3, scrapes: 100, rest: time.Minute}
 }
 
 // lab is what all measures share: certificates, the backend, the client's

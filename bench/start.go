@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,27 +45,37 @@ type living struct {
 	out    *life
 }
 
-// lives takes the figures of those of startName and upgradeName that are asked for. What could be taken is returned
-// also when something could not.
+// lifeKind is one part of what is measured of many slots.
+type lifeKind struct {
+	name, title string
+	take        func(*living, context.Context) error
+}
+
+func livesOf() []lifeKind {
+	return []lifeKind{
+		{startName, "Start", (*living).starts}, {upgradeName, "Upgrade", (*living).upgrades},
+		{scrapeName, "Scrape", (*living).scrapes}, {alertsName, "Alerts", (*living).alerts}, {pageName, "Status page", (*living).page},
+	}
+}
+
+// lives takes the figures of those of livesOf that are asked for. What could be taken is returned also when something
+// could not.
 func (l *lab) lives(ctx context.Context, found []proxy, wanted []string) ([]*life, error) {
 	if len(wanted) == 0 {
 		return nil, nil
 	}
 	p, ok := findProxy(found, spinecertName)
 	if !ok {
-		return nil, fmt.Errorf("measure starts and upgrades: %s is missing", spinecertName)
+		return nil, fmt.Errorf("measure many slots: %s is missing", spinecertName)
 	}
 	var out []*life
 	var problems []error
 	crowds := map[int]*crowd{}
 	for _, name := range wanted {
 		v := &living{lab: l, daemon: p, crowds: crowds, out: &life{load: firstWords("/proc/loadavg", 3)}}
-		take := v.starts
-		v.out.title = "Start"
-		if name == upgradeName {
-			take, v.out.title = v.upgrades, "Upgrade"
-		}
-		if err := take(ctx); err != nil {
+		kind := livesOf()[slices.IndexFunc(livesOf(), func(k lifeKind) bool { return k.name == name })]
+		v.out.title = kind.title
+		if err := kind.take(v, ctx); err != nil {
 			problems = append(problems, fmt.Errorf("measure %s: %w", name, err))
 		}
 		out = append(out, v.out)

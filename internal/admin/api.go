@@ -1,6 +1,10 @@
 package admin
 
-import "time"
+import (
+	"time"
+
+	"github.com/spinecert/spinecert/internal/condition"
+)
 
 // Status is how the daemon stands: the `status` result of the command line.
 type Status struct {
@@ -8,6 +12,7 @@ type Status struct {
 	PID          int           `json:"pid"`
 	Started      time.Time     `json:"started"`
 	Ready        bool          `json:"ready"` // every slot that a tunnel uses serves an identity
+	Page         string        `json:"page"`  // address of the status page, metrics and health; "" if there is none
 	Config       ConfigStatus  `json:"config"`
 	Environments []Environment `json:"environments"`
 	Slots        []Slot        `json:"slots"`
@@ -75,14 +80,12 @@ type Slot struct {
 	Of           uint64   `json:"of"`      // rollback: the generation that was put in force again; else 0
 	Held         bool     `json:"held"`    // rollback: what the source holds is not taken
 	Unsaved      string   `json:"unsaved"` // why the state directory does not have what is served; "" if it has
+	// Timeline is what it served, serves and is going to serve, the oldest first; only where it was asked for.
+	Timeline []Generation `json:"timeline,omitempty"`
 }
 
 // Affects says who is hit when a slot's certificate ends.
-type Affects struct {
-	ODS   []string `json:"ods"`
-	ASIDs []string `json:"asids"`
-	Note  string   `json:"note,omitempty"`
-}
+type Affects = condition.Affects
 
 // Tunnel is one tunnel.
 type Tunnel struct {
@@ -107,14 +110,7 @@ type Tunnel struct {
 }
 
 // Condition is something that is wrong, in the codes of the contract.
-type Condition struct {
-	Code     string    `json:"code"`
-	Subject  string    `json:"subject"`
-	Severity string    `json:"severity"` // warning or critical
-	Since    time.Time `json:"since"`
-	Message  string    `json:"message"`
-	Hint     string    `json:"hint"`
-}
+type Condition = condition.Condition
 
 // Error is a refusal of the API: what, and what to do next.
 type Error struct {

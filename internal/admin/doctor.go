@@ -21,6 +21,8 @@ type DoctorLine struct {
 	Subject string `json:"subject"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
+	// Condition is the ID of the condition that says the same; "" where there is none.
+	Condition string `json:"condition,omitempty"`
 }
 
 // DoctorResult is what the daemon found.

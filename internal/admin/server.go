@@ -39,6 +39,8 @@ type Backend struct {
 	Status func(context.Context) Status
 	Rotate func(context.Context, Caller, RotateRequest) (RotateResult, error)
 	Reload func(context.Context, Caller) (ReloadResult, error)
+	// Timeline is Status with the timelines of the slots; nil: there are none.
+	Timeline func(context.Context) Status
 	// What is nil is not supported, and says so.
 	NewRequest func(context.Context, Caller, CSRRequest) (CSRResult, error)
 	Cancel     func(context.Context, Caller, CancelRequest) (CancelResult, error)
@@ -49,8 +51,9 @@ type Backend struct {
 	Doctor     func(context.Context, DoctorRequest) (DoctorResult, error)
 	Deliver    func(context.Context, Caller, DeliverRequest) (DeliverResult, error)
 	Upgrade    func(context.Context, Caller, UpgradeRequest) (UpgradeResult, error)
-	// Trust may be nil.
-	Trust *TrustBackend
+	// Trust and Alerts may be nil.
+	Trust  *TrustBackend
+	Alerts *AlertBackend
 	// Writers returns the user IDs that may change something.
 	Writers func() []int
 	// Forbidden is told who tried to change something without being one of them. May be nil.
@@ -72,9 +75,7 @@ func NewServer(b Backend) *http.Server { return newServer(b, answerTimeout) }
 
 func newServer(b Backend, answerIn time.Duration) *http.Server {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, b.Status(r.Context()), nil)
-	})
+	statusRoute(mux, b)
 	mux.HandleFunc("POST /v1/rotate", change(b, "rotate", func(ctx context.Context, c Caller, in RotateRequest) (any, error) {
 		return b.Rotate(ctx, c, in)
 	}))
@@ -83,6 +84,7 @@ func newServer(b Backend, answerIn time.Duration) *http.Server {
 	}))
 	requestRoutes(mux, b)
 	trustRoutes(mux, b)
+	alertRoutes(mux, b)
 	doctorRoute(mux, b)
 	refusalRoutes(mux, b)
 	serviceRoute(mux, b)

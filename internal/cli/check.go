@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,11 +38,14 @@ type checkOptions struct {
 	passwordFile string
 	warning      string
 	critical     string
+	outputFile   string
 
 	daemon daemonAddress
 	config string        // of --config; "" is the default one
 	limit  time.Duration // for each file, each peer, and the daemon
 	now    time.Time
+	// textfile is --output textfile.
+	textfile bool
 }
 
 // newCheckCmd builds the command check.
@@ -55,16 +59,25 @@ func newCheckCmd(a *app) *cobra.Command {
 			"--file judges dates alone. --endpoint judges the dates of what a peer serves, and with --trust or --environment the whole chain, as\n" +
 			"spinecert verify does. Neither needs a daemon. The remaining life that is as long as a threshold, or shorter, has reached it.\n\n" +
 			"Exit status, that of monitoring plugins: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. A daemon or a peer that does not answer is 2; flags\n" +
-			"that are wrong and files that cannot be read are 3. Of several, the worst: CRITICAL, UNKNOWN, WARNING, OK.",
+			"that are wrong and files that cannot be read are 3. Of several, the worst: CRITICAL, UNKNOWN, WARNING, OK.\n\n" +
+			"--output textfile writes metrics for node_exporter instead. How things stand is in them, and the exit status is 0 once they are written,\n" +
+			"else 3. With --output-file they go to a file that is replaced as a whole, and the line goes to stdout; what could not be looked at\n" +
+			"keeps the dates of the run before.",
 		Example: "  spinecert check\n  spinecert check --slot pcs --warning 60d\n  spinecert check --file /etc/pki/tls/certs/pcs.crt\n" +
-			"  spinecert check --endpoint pcs.example:443 --trust live-bundle.pem",
+			"  spinecert check --endpoint pcs.example:443 --trust live-bundle.pem\n" +
+			"  spinecert check --output textfile --output-file /var/lib/prometheus/node-exporter/spinecert.prom",
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.daemon, o.config, o.limit, o.now = a.global.findDaemon(), a.global.config, a.global.timeout, time.Now()
 			if o.limit == 0 {
 				o.limit = usualWait
 			}
+			o.textfile = a.global.output == outputTextfile
 			result, err := runCheck(cmd.Context(), o)
+			if o.textfile && result != nil {
+				published, err := o.publish(result)
+				return a.finish(cmd, published, err)
+			}
 			return outcome(a, cmd, result, err)
 		},
 	}
@@ -80,6 +93,7 @@ func newCheckCmd(a *app) *cobra.Command {
 	flags.StringVar(&o.environment, "environment", "", "judge peers with this environment of the configuration")
 	flags.StringVar(&o.name, "name", "", "the name that is expected of peers (default HOST); with --trust or --environment")
 	flags.StringVar(&o.sni, "sni", "", "server name to ask peers for (default HOST, or --name where HOST is an address)")
+	flags.StringVar(&o.outputFile, "output-file", "", "with --output textfile: replace `F`, whose name ends in "+textfileEnd+", as a whole")
 	return cmd
 }
 
@@ -153,6 +167,10 @@ func (o *checkOptions) conflicts() error {
 		return usagef("say whom to trust as well; --sni is the name to ask for", "--name needs --trust or --environment")
 	case o.passwordFile != "" && len(o.files) == 0:
 		return usagef("leave it out", "--password-file needs --file")
+	case o.outputFile != "" && !o.textfile:
+		return usagef("add --output textfile; a shell sends anything else to a file", "--output-file needs --output textfile")
+	case o.outputFile != "" && !strings.HasSuffix(o.outputFile, textfileEnd):
+		return usagef("write for example --output-file spinecert"+textfileEnd, "--output-file %q: node_exporter reads no file of that name", o.outputFile)
 	case o.leafOnly && len(o.files)+len(o.endpoints) == 0:
 		return usagef("leave it out", "--leaf-only needs --file or --endpoint")
 	}
@@ -211,10 +229,21 @@ func (o *checkOptions) bounded(ctx context.Context, l look) []checkItem {
 
 // asPlugin gives errors that are no result, such as a wrong flag, the form of one: whoever
 // reads a plugin reads the first line of stdout, and for a monitoring system 2 would be CRITICAL.
-func asPlugin(r report, err error) (report, error) {
+func (a *app) asPlugin(cmd *cobra.Command, r report, err error) (report, error) {
 	if r != nil || err == nil {
 		return r, err
 	}
+	result, failure := unknown(err)
+	if a.global.output == outputTextfile && !cmd.Flags().Changed("output-file") {
+		// Stdout becomes a file, which nobody reads as text, and an empty one would end every alert.
+		failure.told = false
+		return result.metrics(time.Now().Unix()), failure
+	}
+	return result, failure
+}
+
+// unknown is the result when nothing could be checked, and err as its error.
+func unknown(err error) (*checkResult, *exitError) {
 	_, code := classify(err)
 	item := checkItem{Kind: checkUsage, Status: pluginUnknown, Message: err.Error()}
 	return newCheckResult([]checkItem{item}, checkLimits{}), &exitError{exit: int(pluginUnknown), code: code, err: err, told: true}

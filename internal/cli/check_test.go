@@ -103,7 +103,8 @@ func TestCheckFlags(t *testing.T) {
 		{"--warning", "30"}, {"--critical", "x"}, {"--warning", "-1d"}, {"--warning", "1d"}, {"--file", ""}, {"--file", "-"}, {"--endpoint", "pcs.example"},
 		{"--endpoint", "https://pcs.example:443"}, {"--endpoint", ":443"}, {"--endpoint", "pcs.example:0"}, {"--endpoint", "pcs.example:70000"}, {"--slot", ""},
 		{"--trust", "x"}, {"--file", "c.pem", "--environment", "live"}, {"--endpoint", "a:1", "--trust", "x", "--environment", "live"}, {"--endpoint", "a:1", "--name", "a"},
-		{"--endpoint", "a:1", "--password-file", "x"}, {"--slot", "pcs", "--leaf-only"}, {"--sni", "x"}, {"--nonsense"}, {"argument"}, {"--output", "textfile"}, {"--timeout", "0s"},
+		{"--endpoint", "a:1", "--password-file", "x"}, {"--slot", "pcs", "--leaf-only"}, {"--sni", "x"}, {"--nonsense"}, {"argument"}, {"--output", "yaml"}, {"--file", "c.pem", "--output-file", "c.prom"},
+		{"--output", "textfile", "--output-file", "c.txt"}, {"--output", "textfile", "--output-file", "c.prom", "--warning", "30"}, {"--timeout", "0s"},
 	} {
 		exit, out, errs := run(t, append([]string{"check"}, args...)...)
 		if exit != 3 || !strings.HasPrefix(out, "SPINECERT UNKNOWN - ") || strings.Count(out, "\n") != 1 || strings.Contains(errs, "error:") || !strings.HasPrefix(errs, "hint: ") {

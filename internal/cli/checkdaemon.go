@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/condition"
 )
 
 // daemonLook is a look at what the daemon has: the slots that were named, or everything.
@@ -29,11 +30,13 @@ func (o *checkOptions) daemonLook(limits checkLimits) look {
 			environments, err := client.Trust(ctx)
 			items := d.everything(environments)
 			if err != nil {
-				items = append(items, fault(checkDaemon, o.daemon.socket, pluginUnknown, fmt.Errorf("the daemon does not say which CAs it has: %w", err)))
+				i := fault(checkDaemon, o.daemon.socket, pluginUnknown, fmt.Errorf("the daemon does not say which CAs it has: %w", err))
+				i.unseen = []string{checkCA}
+				items = append(items, i)
 			}
 			return items
 		},
-		late: fault(checkDaemon, o.daemon.socket, pluginCritical, fmt.Errorf("the daemon on %q did not answer in %s", o.daemon.socket, o.limit)),
+		late: o.unanswered(pluginCritical, fmt.Errorf("the daemon on %q did not answer in %s", o.daemon.socket, o.limit)),
 	}
 }
 
@@ -43,10 +46,17 @@ func (o *checkOptions) silent(err error) checkItem {
 	if errors.Is(err, fs.ErrPermission) {
 		status = pluginUnknown
 	}
-	i := fault(checkDaemon, o.daemon.socket, status, o.daemon.explain(err))
+	i := o.unanswered(status, o.daemon.explain(err))
 	if len(o.slots) == 0 && noDaemon(err) {
 		i.Hint += "; on a host without a daemon name what to check: --file, --endpoint"
 	}
+	return i
+}
+
+// unanswered is an item for a daemon that said nothing at all.
+func (o *checkOptions) unanswered(status pluginStatus, err error) checkItem {
+	i := fault(checkDaemon, o.daemon.socket, status, err)
+	i.unseen = []string{checkSlot, checkCA, checkCondition}
 	return i
 }
 
@@ -72,7 +82,7 @@ func (d *daemonCheck) everything(environments []admin.TrustEnvironment) []checkI
 			items = append(items, d.ca(&e, &e.CAs[i]))
 		}
 	}
-	return append(items, d.conditions(func(string) bool { return true })...)
+	return append(items, d.conditions(func(*admin.Condition) bool { return true })...)
 }
 
 // named are the items of some slots, and of what depends on them or they on.
@@ -88,22 +98,18 @@ func (d *daemonCheck) named(slots []string) []checkItem {
 		}
 		items = append(items, d.slot(&d.Slots[at]))
 	}
-	return append(items, d.conditions(func(subject string) bool {
-		switch subject {
-		case "clock", "state":
-			return true
-		}
-		return slices.ContainsFunc(slots, func(slot string) bool { return d.concerns(subject, slot) })
+	return append(items, d.conditions(func(c *admin.Condition) bool {
+		return c.Kind == condition.Host || slices.ContainsFunc(slots, func(slot string) bool { return d.concerns(c, slot) })
 	})...)
 }
 
-// concerns reports whether a condition with this subject bears on a slot: its own, or one
-// of its environment, its services or its tunnels.
-func (d *daemonCheck) concerns(subject, slot string) bool {
-	return subject == slot ||
-		slices.ContainsFunc(d.Slots, func(s admin.Slot) bool { return s.Name == slot && s.Environment == subject }) ||
-		slices.ContainsFunc(d.Services, func(s admin.Service) bool { return s.Name == subject && s.Slot == slot }) ||
-		slices.ContainsFunc(d.Tunnels, func(t admin.Tunnel) bool { return t.Name == subject && t.Slot == slot })
+// concerns reports whether a condition bears on a slot: its own, which are those of its
+// services and tunnels too, or one of its environment.
+func (d *daemonCheck) concerns(c *admin.Condition, slot string) bool {
+	if c.Kind == condition.Environment {
+		return slices.ContainsFunc(d.Slots, func(s admin.Slot) bool { return s.Name == slot && s.Environment == c.Subject })
+	}
+	return c.Slot == slot
 }
 
 // slot judges what a slot serves. The end is the first of certificate and chain.
@@ -195,43 +201,33 @@ func commonName(subject string) string {
 
 // conditions are those of the subjects that concern whoever asks. What is a matter of
 // dates is judged above, by the thresholds of the flags.
-func (d *daemonCheck) conditions(of func(subject string) bool) []checkItem {
+func (d *daemonCheck) conditions(of func(*admin.Condition) bool) []checkItem {
 	var items []checkItem
-	affects := d.affectsBySubject()
 	for i := range d.Conditions {
 		c := &d.Conditions[i]
-		if slices.Contains([]string{"expiring", "expired", "ca_expiring"}, c.Code) || !of(c.Subject) {
+		if slices.Contains([]condition.Code{condition.Expiring, condition.Expired, condition.CAExpiring}, c.Code) || !of(c) {
 			continue
 		}
 		status := pluginWarning
-		if c.Severity == "critical" {
+		if c.Severity == condition.Critical {
 			status = pluginCritical
 		}
-		hit := affects[c.Subject]
-		items = append(items, checkItem{Kind: checkCondition, Name: c.Subject, Code: c.Code, Status: status, Hint: c.Hint, Affects: hit,
+		hit := affected(c.Affects)
+		items = append(items, checkItem{Kind: checkCondition, Name: c.Subject, Code: string(c.Code), Status: status, Hint: nextAction(c), Affects: hit,
 			Message: fmt.Sprintf("%s: %s: %s", c.Subject, c.Code, strings.ReplaceAll(c.Message, "\n", "; ")) + affectsText(hit)})
 	}
 	return items
 }
 
-// affectsBySubject says who is hit by what is wrong with a slot, or with what hangs on it.
-func (d *daemonCheck) affectsBySubject() map[string][]string {
-	out := make(map[string][]string, len(d.Slots))
-	for i := range d.Slots {
-		out[d.Slots[i].Name] = affected(d.Slots[i].Affects)
+// nextAction is the hint of a condition, with the command to give unless it has that already.
+func nextAction(c *admin.Condition) string {
+	switch {
+	case c.Hint == "":
+		return c.Command
+	case c.Command == "" || strings.Contains(c.Hint, c.Command):
+		return c.Hint
 	}
-	add := func(subject, slot string) {
-		if _, taken := out[subject]; !taken {
-			out[subject] = out[slot]
-		}
-	}
-	for i := range d.Services {
-		add(d.Services[i].Name, d.Services[i].Slot)
-	}
-	for i := range d.Tunnels {
-		add(d.Tunnels[i].Name, d.Tunnels[i].Slot)
-	}
-	return out
+	return c.Hint + "; then: " + c.Command
 }
 
 // affected names who is hit, as shortly as it was written down.

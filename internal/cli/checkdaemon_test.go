@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/condition"
 )
 
 // serveStatus is a daemon that stands as s says, and has these CAs. It returns its socket.
@@ -62,10 +63,16 @@ func exampleTrust(left time.Duration) admin.TrustEnvironment {
 	}}
 }
 
-func TestCheckDaemon(t *testing.T) {
-	condition := func(code, subject, severity string) admin.Condition {
-		return admin.Condition{Code: code, Subject: subject, Severity: severity, Message: "something is wrong\nin two lines", Hint: "mend it"}
+// wrong is a condition as the daemon has it; slot is whom it concerns.
+func wrong(code condition.Code, kind condition.Kind, subject, slot string, severity condition.Severity) admin.Condition {
+	c := admin.Condition{Code: code, Kind: kind, Subject: subject, Slot: slot, Severity: severity, Message: "something is wrong\nin two lines", Hint: "mend it"}
+	if slot == "pcs" {
+		c.Affects = admin.Affects{ODS: []string{"T99999"}}
 	}
+	return c
+}
+
+func TestCheckDaemon(t *testing.T) {
 	tests := []struct {
 		name    string
 		change  func(*admin.Status)
@@ -82,31 +89,42 @@ func TestCheckDaemon(t *testing.T) {
 		{"the example of the contract", func(s *admin.Status) { s.Slots[0].NotAfter = in(3 * oneDay) }, []string{"pcs"}, pluginCritical,
 			"SPINECERT CRITICAL - pcs expires in 3d (2026-12-01T00:00:00Z), affects T99999 | 'pcs'=259200s;2592000:;604800:", "hint: ask for the next certificate", ""},
 		{"its conditions of dates are ours to judge", func(s *admin.Status) {
-			s.Conditions = []admin.Condition{condition("expiring", "pcs", "critical"), condition("ca_expiring", "live", "warning"), condition("expired", "mesh", "critical")}
+			s.Conditions = []admin.Condition{wrong(condition.Expiring, condition.Slot, "pcs", "pcs", condition.Critical), wrong(condition.CAExpiring, condition.Environment, "live", "", condition.Warning), wrong(condition.Expired, condition.Slot, "mesh", "mesh", condition.Critical)}
 		}, nil, pluginOK, "SPINECERT OK - ", "", "wrong"},
 		{"another slot", func(s *admin.Status) { s.Slots[0].NotAfter = in(-oneDay) }, []string{"mesh"}, pluginOK, "SPINECERT OK - mesh expires in 100d", "", "pcs"},
 		{"two slots", func(s *admin.Status) { s.Slots[0].NotAfter = in(-oneDay) }, []string{"mesh", "pcs", "pcs"}, pluginCritical, "CRITICAL - pcs expired 1d ago (2026-11-27T00:00:00Z), affects T99999 | ", "OK mesh", ""},
 		{"no such slot", func(*admin.Status) {}, []string{"pcs", "psc"}, pluginUnknown, `SPINECERT UNKNOWN - there is no slot "psc" | 'pcs'=`, "hint: see spinecert status", ""},
 		{"condition of the slot", func(s *admin.Status) {
-			s.Conditions = []admin.Condition{condition("rotation_refused", "pcs", "warning")}
+			s.Conditions = []admin.Condition{wrong(condition.RotationRefused, condition.Slot, "pcs", "pcs", condition.Warning)}
 		}, []string{"pcs"}, pluginWarning,
 			"SPINECERT WARNING - pcs: rotation_refused: something is wrong; in two lines, affects T99999 | 'pcs'=17280000s", "hint: mend it", ""},
 		{"condition of its service", func(s *admin.Status) {
-			s.Conditions = []admin.Condition{condition("service_failed", "nginx", "critical")}
+			s.Conditions = []admin.Condition{wrong(condition.ServiceFailed, condition.Service, "nginx", "pcs", condition.Critical)}
 		}, []string{"pcs"}, pluginCritical,
 			"nginx: service_failed: something is wrong; in two lines, affects T99999", "", ""},
 		{"condition of its tunnel", func(s *admin.Status) {
-			s.Conditions = []admin.Condition{condition("tunnel_down", "ssp-in", "critical")}
+			s.Conditions = []admin.Condition{wrong(condition.TunnelDown, condition.Tunnel, "ssp-in", "pcs", condition.Critical)}
 		}, []string{"pcs"}, pluginCritical, "ssp-in: tunnel_down: ", "", ""},
-		{"condition of its environment", func(s *admin.Status) { s.Conditions = []admin.Condition{condition("crl_stale", "live", "warning")} }, []string{"pcs"}, pluginWarning, "live: crl_stale: ", "", ""},
+		{"condition of its environment", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{wrong(condition.CRLStale, condition.Environment, "live", "", condition.Warning)}
+		}, []string{"pcs"}, pluginWarning, "live: crl_stale: ", "", ""},
 		{"condition of the host", func(s *admin.Status) {
-			s.Conditions = []admin.Condition{condition("clock_suspect", "clock", "critical")}
+			s.Conditions = []admin.Condition{wrong(condition.ClockSuspect, condition.Host, "clock", "", condition.Critical)}
 		}, []string{"pcs"}, pluginCritical, "clock: clock_suspect: ", "", ""},
 		{"condition of another service", func(s *admin.Status) {
-			s.Conditions = []admin.Condition{condition("service_failed", "java", "critical"), condition("crl_stale", "int", "critical"), condition("rotation_refused", "mesh", "critical")}
+			s.Conditions = []admin.Condition{wrong(condition.ServiceFailed, condition.Service, "java", "mesh", condition.Critical), wrong(condition.CRLStale, condition.Environment, "int", "", condition.Critical), wrong(condition.RotationRefused, condition.Slot, "mesh", "mesh", condition.Critical)}
+		}, []string{"pcs"}, pluginOK, "SPINECERT OK - pcs ", "", "wrong"},
+		{"of a service that has the name of the slot, and is another's", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{wrong(condition.ServiceFailed, condition.Service, "pcs", "mesh", condition.Critical), wrong(condition.CRLStale, condition.Environment, "pcs", "", condition.Critical)}
+		}, []string{"pcs"}, pluginOK, "SPINECERT OK - pcs ", "", "wrong"},
+		{"of a sink", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{wrong(condition.SinkFailing, condition.Sink, "mail", "", condition.Warning)}
+		}, nil, pluginWarning, "SPINECERT WARNING - mail: sink_failing: ", "", ""},
+		{"of a sink, one slot", func(s *admin.Status) {
+			s.Conditions = []admin.Condition{wrong(condition.SinkFailing, condition.Sink, "mail", "", condition.Warning)}
 		}, []string{"pcs"}, pluginOK, "SPINECERT OK - pcs ", "", "wrong"},
 		{"all conditions", func(s *admin.Status) {
-			s.Conditions = []admin.Condition{condition("service_failed", "java", "warning"), condition("request_pending", "mesh", "critical")}
+			s.Conditions = []admin.Condition{wrong(condition.ServiceFailed, condition.Service, "java", "mesh", condition.Warning), wrong(condition.RequestPending, condition.Slot, "mesh", "mesh", condition.Critical)}
 		}, nil, pluginCritical, "SPINECERT CRITICAL - mesh: request_pending: something is wrong; in two lines; java: service_failed: ", "", ""},
 		{"empty, used by a tunnel", func(s *admin.Status) { s.Slots[0].NotAfter, s.Slots[0].State = admin.Time{}, "empty" }, nil, pluginCritical, "pcs has nothing to serve: empty, affects T99999", "", ""},
 		{"refused, used by a service", func(s *admin.Status) { s.Slots[1].NotAfter, s.Slots[1].LastError = admin.Time{}, "expired: it is over" }, nil, pluginCritical, "mesh has nothing to serve: expired: it is over", "", ""},
@@ -200,6 +218,18 @@ func TestCheckHeldSlot(t *testing.T) {
 			if out := text(r); r.Status != tt.want || !strings.Contains(out, "; it was rolled back to generation 2, and takes no new certificate, affects T99999") || !strings.Contains(out, "spinecert rotate pcs --release\n") {
 				t.Errorf("%q: %s, want %s\n%s", slots, r.Status, tt.want, out)
 			}
+		}
+	}
+}
+
+// TestCheckNextAction: the command is in the hint, once.
+func TestCheckNextAction(t *testing.T) {
+	for _, tt := range []struct{ hint, command, want string }{
+		{"", "", ""}, {"mend it", "", "mend it"}, {"", "spinecert reload", "spinecert reload"}, {"mend it", "spinecert reload", "mend it; then: spinecert reload"},
+		{"mend it (spinecert reload)", "spinecert reload", "mend it (spinecert reload)"},
+	} {
+		if got := nextAction(&admin.Condition{Hint: tt.hint, Command: tt.command}); got != tt.want {
+			t.Errorf("%q, %q: %q, want %q", tt.hint, tt.command, got, tt.want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // peerCheck runs a check of a peer as somebody types it.
@@ -69,8 +70,7 @@ func TestCheckEndpointEnds(t *testing.T) {
 
 // TestCheckNginx: a server of the kind that most people check.
 func TestCheckNginx(t *testing.T) {
-	nginx, err := exec.LookPath("nginx")
-	need(t, err == nil, "nginx is not installed")
+	nginx := testprogram.Need(t, "nginx")
 	p := newPeerPKI(t)
 	soon := p.root.Issue(t, testpki.DNS("soon.nhs.uk"), testpki.Validity(time.Now().Add(-oneDay), time.Now().Add(3*oneDay+time.Hour)))
 	testpki.WriteFile(t, p.file("server.pem"), soon.CertPEM(), 0o644)

@@ -68,6 +68,9 @@ type checkItem struct {
 	SecondsLeft *int64       `json:"seconds_left"` // negative when it is over; null where nobody is waiting for it
 	Affects     []string     `json:"affects"`      // ODS codes, else ASIDs
 	Notes       []string     `json:"notes"`
+
+	failed bool     // it could not be looked at
+	unseen []string // the kinds of other items that could not be looked at for the same reason
 }
 
 // checkLimits are the thresholds, in seconds.
@@ -159,5 +162,5 @@ func long(seconds int64) string {
 
 // fault is an item for what could not be looked at.
 func fault(kind, name string, status pluginStatus, err error) checkItem {
-	return checkItem{Kind: kind, Name: name, Status: status, Message: strings.ReplaceAll(err.Error(), "\n", "; "), Hint: hintOf(err)}
+	return checkItem{Kind: kind, Name: name, Status: status, Message: strings.ReplaceAll(err.Error(), "\n", "; "), Hint: hintOf(err), failed: true}
 }

@@ -10,13 +10,14 @@ import (
 
 // What a monitoring system is given is bounded: many cut it off somewhere, Nagios after 8 KiB.
 const (
-	maxName     = 100 // characters of a name within a sentence
-	maxSubject  = 80  // of a subject
-	maxSentence = 240 // of a sentence or a hint
-	maxLabel    = 120 // of a label
-	firstFew    = 3   // items in the first line
-	maxDetails  = 20  // items below it
-	maxPerfData = 20  // values
+	maxName        = 100 // characters of a name within a sentence
+	maxSubject     = 80  // of a subject
+	maxSentence    = 240 // of a sentence or a hint
+	maxLabel       = 120 // of a label
+	maxMetricLabel = 200 // of a label of a metric
+	firstFew       = 3   // items in the first line
+	maxDetails     = 20  // items below it
+	maxPerfData    = 20  // values
 )
 
 // checkResult is the result of check: everything in JSON, the worst of it in text.

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/box"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // checkHost is a systemd with the units of the check, as a package installs them.
@@ -54,10 +54,10 @@ func TestCheckUnits(t *testing.T) {
 	h.Run("systemctl", "stop", "spinecert-check.timer")
 
 	t.Run("credential", func(t *testing.T) {
-		_, err := exec.LookPath("openssl")
-		need(t, err == nil, "openssl is not installed")
+		testprogram.Need(t, "openssl")
 		h.with(t).credential()
 	})
+	t.Run("textfile", func(t *testing.T) { h.with(t).textfile() })
 	t.Run("daemon", func(t *testing.T) { h.with(t).daemon() })
 }
 
@@ -152,6 +152,49 @@ func (h *checkHost) credential() {
 	h.mail("CRITICAL", "pcs.p12 expires in ")
 }
 
+// textfile writes metrics for node_exporter, as the manual has it: the unit does not fail for what they say.
+func (h *checkHost) textfile() {
+	const file = "/var/lib/prometheus/node-exporter/spinecert.prom"
+	h.Run("sh", "-ec", "getent passwd prometheus || useradd --system prometheus; groupadd --force --system spinecert-status; mkdir -p "+filepath.Dir(file)+"; chown root: "+filepath.Dir(file))
+	dropIn := manualBlock(h.t, "monitoring.md", "User=prometheus")
+	use := func(text string) {
+		h.Push(checkDropIns+"what.conf", []byte(strings.Replace(text, "check --output", "check --file /etc/pki/pcs.crt --output", 1)), 0o644)
+		h.Run("systemctl", "daemon-reload")
+	}
+	h.certificate("/etc/pki/pcs.crt", 3, 0o644)
+	use(dropIn)
+	h.start("3", "permission denied")
+	h.mail("UNKNOWN", "permission denied", "the user who runs this has to own the directory")
+	owner := manualBlock(h.t, "monitoring.md", "chown")
+	h.Run("sh", "-ec", strings.TrimPrefix(strings.TrimSpace(owner), "$ "))
+	use(strings.Replace(dropIn, "ReadWritePaths=", "#", 1))
+	h.start("3", "read-only file system")
+	h.mail("UNKNOWN", "ReadWritePaths= has to name the directory")
+
+	use(dropIn)
+	h.start("0", "SPINECERT CRITICAL - /etc/pki/pcs.crt expires in 3d ")
+	h.Run("rm", "/etc/pki/pcs.crt")
+	h.start("0", "no such file or directory")
+	if _, err := os.Stat(h.Root + mailbox); err == nil {
+		h.t.Error("there is mail about a check that was to write metrics")
+	}
+	if got := h.Run("stat", "--format=%a %U", file); got != "644 prometheus" {
+		h.t.Errorf("the file is %s's", got)
+	}
+	for _, line := range []string{`spinecert_check_status{kind="file",name="/etc/pki/pcs.crt"} 3`, `spinecert_check_not_after_timestamp_seconds{kind="file",name="/etc/pki/pcs.crt"} `, "spinecert_check_result 3"} {
+		if got := h.Run("cat", file); !strings.Contains(got, "\n"+line) {
+			h.t.Errorf("no %s:\n%s", line, got)
+		}
+	}
+
+	h.Push("/etc/systemd/system/spinecert-check.timer.d/often.conf", []byte(manualBlock(h.t, "monitoring.md", "OnCalendar=*:0/15")), 0o644)
+	h.Run("rm", "/etc/systemd/system/spinecert-check.timer.d/now.conf")
+	h.Run("systemctl", "daemon-reload")
+	if got := h.Run("systemctl", "show", "--property=TimersCalendar", "spinecert-check.timer"); strings.Count(got, "OnCalendar=") != 1 || !strings.Contains(got, "OnCalendar=*-*-* *:00/15:00") {
+		h.t.Errorf("the timer has %s", got)
+	}
+}
+
 // daemon checks what a daemon has, with the group of its socket.
 func (h *checkHost) daemon() {
 	h.PushFile("/usr/bin/spinecertd", box.Build(h.t, "github.com/spinecert/spinecert/cmd/spinecertd"), 0o755)
@@ -171,7 +214,7 @@ slots:
   pcs: {environment: live, files: {certificate: pcs.crt, key: pcs.key}, affects: {ods: [T99999]}}
 admin: {socket: {group: spinecert-status}}
 `), 0o644)
-	h.Run("groupadd", "--system", "spinecert-status")
+	h.Run("groupadd", "--force", "--system", "spinecert-status")
 	h.Run("systemd-run", "--unit=daemon", "--service-type=notify", "--property=RuntimeDirectory=spinecert", "--property=StateDirectory=spinecert", "--property=StateDirectoryMode=0710", "/usr/bin/spinecertd", "--config", "/etc/spinecert/spinecert.yaml")
 	h.Push(checkDropIns+"group.conf", []byte("[Service]\nSupplementaryGroups=spinecert\n"), 0o644) // of the socket
 	h.Push(checkDropIns+"what.conf", []byte("[Service]\nExecStart=\nExecStart=/usr/bin/spinecert check --slot pcs\n"), 0o644)

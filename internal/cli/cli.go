@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -75,10 +73,10 @@ func newRootCmd(a *app) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.global.config, "config", "", "configuration `FILE` (default "+defaultConfig+")")
 	flags.StringVar(&a.global.socket, "socket", "", "admin socket of the daemon (default the configuration's, else "+defaultSocket+")")
-	flags.StringVar(&a.global.output, "output", outputText, "text or json")
+	flags.StringVar(&a.global.output, "output", outputText, "text or json; check has textfile as well")
 	flags.DurationVar(&a.global.timeout, "timeout", 0, "how long to wait for daemon or peer (default 10s, or 30s for what changes something)")
 	complete(root, "output", outputText, outputJSON)
-	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newCheckCmd(a), newDoctorCmd(a), newRotateCmd(a), newRollbackCmd(a), newDeliverCmd(a), newServicesCmd(a), newReloadCmd(a), newUpgradeCmd(a), newTrustCmd(a), newStateCmd(a),
+	root.AddCommand(newCSRCmd(a), newImportCmd(a), newExportCmd(a), newInspectCmd(a), newVerifyCmd(a), newStatusCmd(a), newCheckCmd(a), newDoctorCmd(a), newRotateCmd(a), newRollbackCmd(a), newDeliverCmd(a), newServicesCmd(a), newAlertsCmd(a), newReloadCmd(a), newUpgradeCmd(a), newTrustCmd(a), newStateCmd(a),
 		newConfigCmd(a), newSandboxCmd(a), newCompletionCmd(a), newVersionCmd(a), newHookCmd(a))
 	root.SetHelpCommand(newHelpCmd())
 	return root
@@ -102,18 +100,13 @@ func newHelpCmd() *cobra.Command {
 
 // checkFlags refuses values of global flags and flags of later versions.
 func (a *app) checkFlags(cmd *cobra.Command) error {
-	if a.global.output != outputText && a.global.output != outputJSON {
+	if textfile := a.global.output == outputTextfile && isPlugin(cmd); a.global.output != outputText && a.global.output != outputJSON && !textfile {
 		return usagef("--output text or json", "--output %q: unknown", a.global.output)
 	}
 	if cmd.Flags().Changed("timeout") && a.global.timeout <= 0 {
 		return usagef("write for example --timeout 10s", "--timeout %s: must be more than nothing", a.global.timeout)
 	}
 	return nil
-}
-
-// laterCommands are those of the contract that this version has not.
-func laterCommands() []string {
-	return []string{"alerts"}
 }
 
 // needCommand is what a command does that only holds others.
@@ -131,9 +124,6 @@ func unknownCommand(parent *cobra.Command, args []string) error {
 	name := args[0]
 	if parent.HasParent() {
 		name = commandName(parent) + " " + name
-	}
-	if slices.Contains(laterCommands(), name) {
-		return notSupported(fmt.Sprintf("unknown command %q", name))
 	}
 	hint := parent.CommandPath() + " --help lists the commands"
 	parent.SuggestionsMinimumDistance = 2

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/spinecert/spinecert/internal/alert/sink"
 	"github.com/spinecert/spinecert/internal/config"
 )
 
@@ -65,6 +68,9 @@ func runConfigCheck(_ context.Context, o *configCheckOptions) (*configCheckResul
 	result := &configCheckResult{File: o.file, Problems: []config.Problem{}, Warnings: []config.Problem{}}
 	c, err := config.Load(o.file)
 	if err == nil {
+		err = templates(c)
+	}
+	if err == nil {
 		result.Warnings = append(result.Warnings, c.Warnings()...)
 		return result, nil
 	}
@@ -76,6 +82,21 @@ func runConfigCheck(_ context.Context, o *configCheckOptions) (*configCheckResul
 	result.Problems = problems
 	wrong := fmt.Errorf("the configuration %q is wrong: %s", o.file, count(len(problems), "problem"))
 	return result, &exitError{exit: exit, code: code, err: wrong}
+}
+
+// templates reports what only the making of a sink finds: words that a template may not
+// have. One that this user may not read is a warning already.
+func templates(c *config.Config) error {
+	_, err := sink.All(c, c.Alerts.Sinks, sink.Options{})
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		return err
+	}
+	problems = slices.DeleteFunc(problems, func(p config.Problem) bool { return errors.Is(p, fs.ErrPermission) })
+	if len(problems) == 0 {
+		return nil
+	}
+	return problems
 }
 
 // show writes one line for each problem, in the form that editors know.

@@ -91,6 +91,9 @@ func runDoctor(ctx context.Context, o *doctorOptions) (*doctorResult, error) {
 	case out.Config != nil && o.mayRead(out.StatusErr):
 		r.Lines = append(r.Lines, fromFiles(ctx, out.Config, o.now)...)
 	}
+	if out.Status != nil {
+		r.Lines = doctor.WithConditions(r.Lines, out.Status.Conditions)
+	}
 	doctor.Sort(r.Lines)
 	if n := doctor.Failed(r.Lines); n > 0 {
 		err := judged(codeFindings, fmt.Errorf("%d of %s failed", n, count(len(r.Lines), "check")))
@@ -131,7 +134,7 @@ func (o *doctorOptions) throughDaemon(ctx context.Context) []doctor.Line {
 			Message: "the daemon did not examine what it has: " + err.Error(), Hint: doctorHint(err)})
 	}
 	for _, l := range found.Lines {
-		lines = append(lines, doctor.Line{Level: doctor.Level(l.Level), Code: l.Code, Subject: l.Subject, Message: l.Message, Hint: l.Hint})
+		lines = append(lines, doctor.Line{Level: doctor.Level(l.Level), Code: l.Code, Subject: l.Subject, Message: l.Message, Hint: l.Hint, Condition: l.Condition})
 	}
 	return lines
 }

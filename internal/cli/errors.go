@@ -27,7 +27,6 @@ const (
 	codeUsage         = admin.CodeUsage
 	codeConfiguration = admin.CodeConfiguration
 	codeFailed        = admin.CodeFailed
-	codeNotSupported  = "not_supported"
 	codeUnreadable    = "unreadable"
 	codeUnreachable   = "unreachable"
 	codeTimeout       = "timeout"
@@ -74,11 +73,6 @@ func hintOf(err error) string {
 
 func usagef(hint, format string, args ...any) *exitError {
 	return &exitError{exit: exitUsage, code: codeUsage, err: fmt.Errorf(format, args...), hint: hint}
-}
-
-func notSupported(what string) *exitError {
-	return &exitError{exit: exitUsage, code: codeNotSupported, err: errors.New(what + ": not supported by this version"),
-		hint: "README.md says under Status what comes later and what to do until then; spinecert --help lists what there is"}
 }
 
 func failed(code string, err error) *exitError {

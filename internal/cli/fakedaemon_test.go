@@ -37,7 +37,7 @@ func serveFakeDaemons(t *testing.T) string {
 		}}
 	old := good // a daemon that knows no requests
 	good.NewRequest, good.Request, good.Cancel, good.Import, good.Rollback = fakeNewRequest, fakeRequest, fakeCancel, fakeImport, fakeRollback
-	good.Deliver = fakeDeliver
+	good.Deliver, good.Alerts = fakeDeliver, fakeAlerts()
 	good.Upgrade = func(_ context.Context, _ admin.Caller, r admin.UpgradeRequest) (admin.UpgradeResult, error) {
 		if r.TimeoutMS != 0 && r.TimeoutMS != 5000 {
 			return admin.UpgradeResult{}, errors.New("another time limit than was asked for")

@@ -59,7 +59,7 @@ func outcome[T any, R interface {
 func (a *app) finish(cmd *cobra.Command, r report, err error) error {
 	a.done = true
 	if isPlugin(cmd) {
-		r, err = asPlugin(r, err)
+		r, err = a.asPlugin(cmd, r, err)
 	}
 	e := envelope{Schema: 1, Command: commandName(cmd), Result: r}
 	if err != nil {

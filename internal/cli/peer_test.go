@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // peerPKI is what both sides of a handshake need, as files.
@@ -46,8 +47,7 @@ func newPeerPKI(t *testing.T) *peerPKI {
 // serveOpenSSL starts openssl s_server and returns its address.
 func serveOpenSSL(t *testing.T, p *peerPKI, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("openssl")
-	need(t, err == nil, "openssl is not installed")
+	path := testprogram.Need(t, "openssl")
 	args = append([]string{"s_server", "-accept", "127.0.0.1:0", "-www", "-cert", p.file("server.pem"), "-key", p.file("server.key"),
 		"-cert_chain", p.file("sub.pem")}, args...)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -19,6 +19,7 @@ const usualWait = 10 * time.Second
 type statusOptions struct {
 	daemon daemonAddress
 	now    time.Time
+	view   view
 }
 
 // newStatusCmd builds the command status.
@@ -32,7 +33,7 @@ func newStatusCmd(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.global.wait(cmd.Context(), usualWait)
 			defer cancel()
-			o := &statusOptions{daemon: a.global.findDaemon(), now: time.Now()}
+			o := &statusOptions{daemon: a.global.findDaemon(), now: time.Now(), view: viewOf(a.out)}
 			if refusals {
 				result, err := runRefusals(ctx, o)
 				return outcome(a, cmd, result, err)
@@ -48,16 +49,17 @@ func newStatusCmd(a *app) *cobra.Command {
 // statusResult is the result of status.
 type statusResult struct {
 	admin.Status
-	now time.Time
+	now  time.Time
+	view view
 }
 
 // runStatus asks the daemon.
 func runStatus(ctx context.Context, o *statusOptions) (*statusResult, error) {
-	s, err := o.daemon.client().Status(ctx)
+	s, err := o.daemon.client().StatusWithTimeline(ctx)
 	if err != nil {
 		return nil, o.daemon.explain(err)
 	}
-	return &statusResult{Status: s, now: o.now}, nil
+	return &statusResult{Status: s, now: o.now, view: o.view}, nil
 }
 
 // show writes a table for each kind of thing there is.
@@ -72,6 +74,7 @@ func (r *statusResult) show(p *page) {
 		p.line("  not in force: %s", strings.TrimSuffix(line, "\n"))
 	}
 	r.showSlots(p)
+	r.showTimeline(p)
 	showRequests(p, r.Requests)
 	r.showTunnels(p)
 	showServices(p, r.Services)
@@ -142,14 +145,25 @@ func (r *statusResult) showConditions(p *page) {
 	var rows [][]string
 	for i := range r.Conditions {
 		c := &r.Conditions[i]
-		rows = append(rows, []string{c.Severity, c.Code, c.Subject, stamp(c.Since), c.Message})
+		rows = append(rows, []string{string(c.Severity), string(c.Code), c.Subject, stamp(c.Since), c.Message})
 	}
 	section(p, []string{"SEVERITY", "CONDITION", "SUBJECT", "SINCE", "MESSAGE"}, rows)
 	for i := range r.Conditions {
-		if c := &r.Conditions[i]; c.Hint != "" {
-			p.line("hint for %s %s: %s", c.Code, c.Subject, c.Hint)
+		if c := &r.Conditions[i]; c.Hint != "" || c.Command != "" {
+			p.line("hint for %s %s: %s", c.Code, c.Subject, withCommand(c.Hint, c.Command))
 		}
 	}
+}
+
+// withCommand adds the next command to a hint that does not name it.
+func withCommand(hint, command string) string {
+	switch {
+	case hint == "":
+		return command
+	case command == "" || strings.Contains(hint, command):
+		return hint
+	}
+	return hint + "; then: " + command
 }
 
 // trouble is the last error of a row and the next action. It has lines of its

@@ -34,11 +34,11 @@ func newUpgradeCmd(a *app) *cobra.Command {
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.daemon, o.within = a.global.findDaemon(), a.global.timeout
-			ctx, cancel := a.global.wait(cmd.Context(), upgradeWait)
+			limit := upgradeWait
 			if o.within > 0 { // the daemon ends the wait, and says how
-				cancel()
-				ctx, cancel = context.WithTimeout(cmd.Context(), o.within+upgradeWait)
+				limit += o.within
 			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 			defer cancel()
 			result, err := runUpgrade(ctx, o)
 			return outcome(a, cmd, result, err)

@@ -21,6 +21,7 @@ type reading struct {
 	wrong     map[string]bool // keys with a problem: one each is enough
 	broken    map[string]bool // keys of the wrong kind: what is missing below them is no news
 	users     []text          // of allow_users, for Load to look up
+	sinks     []*rawSink      // with files, for Load to look at
 
 	credentials string       // directory of the credentials
 	taken       []Credential // of them, those that are named

@@ -29,7 +29,8 @@ func (r *reading) config(raw *rawConfig) *Config {
 	for _, row := range raw.Tunnels.rows {
 		c.Tunnels = append(c.Tunnels, r.tunnel(row.name, &row.value, raw, c))
 	}
-	c.Admin = r.admin(&raw.Admin)
+	c.Alerts = r.alerts(&raw.Alerts)
+	c.Admin = r.admin(&raw.Admin, raw)
 	c.State = State{raw.State.Directory.value, raw.State.KeepGenerations.value, raw.State.AuditMax.value}
 	if raw.State.Directory.text == "" {
 		r.fail(raw.State.Directory.place, "must be a path", "")
@@ -282,25 +283,6 @@ func (r *reading) codes(raw *list[text], what string) []string {
 
 // userWords is what names of users and groups may look like; a bare number is an id.
 var userWords = regexp.MustCompile(`^([a-z_][a-z0-9_.-]{0,31}|[0-9]{1,10})$`)
-
-func (r *reading) admin(raw *rawAdmin) Admin {
-	a := Admin{Socket: raw.Socket.Path.value, HTTP: raw.HTTP.Listen.text}
-	a.Group = r.group(raw.Socket.Group)
-	r.socketPath(raw.Socket.Path.place, a.Socket)
-	for _, user := range raw.Writers.items {
-		if !userWords.MatchString(user.text) {
-			r.fail(user.place, "must be the name or the uid of a user"+user.not(user.text), "")
-		}
-		a.Writers = append(a.Writers, user.text)
-	}
-	if a.HTTP != "" {
-		address, _ := r.listenTCP(raw.HTTP.Listen)
-		if address.IsValid() && !address.Addr().IsLoopback() {
-			r.fail(raw.HTTP.Listen.place, "must be a loopback address"+raw.HTTP.Listen.not(a.HTTP), "write 127.0.0.1:9090: the page has no login")
-		}
-	}
-	return a
-}
 
 func (r *reading) group(raw text) string {
 	if raw.text != "" && (!userWords.MatchString(raw.text) || !validID(raw.text)) {

@@ -50,7 +50,11 @@ func (l *list[T]) defaults(r *reading, p place, tag reflect.StructTag) {
 
 // itemTag is the tag of the items of a list: an item has no default, so that "" among them is never taken for one.
 func itemTag(tag reflect.StructTag) reflect.StructTag {
-	return reflect.StructTag(`enum:"` + tag.Get("enum") + `" later:"` + tag.Get("later") + `" credential:"` + tag.Get("credential") + `"`)
+	var of strings.Builder
+	for _, name := range []string{"enum", "later", "credential", "min", "max"} {
+		of.WriteString(name + `:"` + tag.Get(name) + `" `)
+	}
+	return reflect.StructTag(of.String())
 }
 
 // A table is a mapping whose keys are names that the operator chose, in the order of the file.

@@ -17,6 +17,7 @@ type Config struct {
 	Slots              []Slot // in the order of the file, like Environments, Tunnels and Services
 	Tunnels            []Tunnel
 	Services           []Service
+	Alerts             Alerts
 	Admin              Admin
 	State              State
 	ClockMaxStep       time.Duration // clock.max_step
@@ -224,7 +225,11 @@ type Admin struct {
 	Socket  string   // path
 	Group   string   // of the socket; "" keeps the daemon's own
 	Writers []string // user names or numeric uids
-	HTTP    string   // loopback host:port; "" is none
+	HTTP    string   // host:port, loopback where HTTPSlot is ""; "" is none
+	// HTTPSlot and HTTPPeers make the pages TLS-MA: the identity they are served with, and the lower-case names of the peers who may look.
+	// Both are set, or neither is.
+	HTTPSlot  string
+	HTTPPeers []string
 }
 
 // State says what the daemon writes.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spinecert/spinecert/internal/order"
 	"github.com/spinecert/spinecert/rotate"
 )
 
@@ -121,6 +122,6 @@ func (r *reading) foreign(f *path) {
 
 // sortedCredentials returns what was noted.
 func (r *reading) sortedCredentials() []Credential {
-	slices.SortFunc(r.taken, func(a, b Credential) int { return cmp.Compare(a.Name, b.Name) })
+	order.Sort(r.taken, func(a, b Credential) int { return cmp.Compare(a.Name, b.Name) })
 	return r.taken
 }

@@ -15,7 +15,7 @@ var (
 // wrote or what the daemon reads. Paths are compared as they are written.
 func (r *reading) meantDirectory(p place, s *Service, c *Config) {
 	hint := "make a directory for the service alone, such as /etc/" + s.Name + "/spine"
-	below := func(root string) bool { return within(s.Directory, root) }
+	below := func(root string) bool { return Within(s.Directory, root) }
 	if i := slices.IndexFunc(systemDirectories, below); i >= 0 {
 		r.fail(p, "is "+systemDirectories[i]+", or lies in it, which is no place for the files of a service", hint)
 		return
@@ -35,8 +35,8 @@ func (r *reading) meantDirectory(p place, s *Service, c *Config) {
 
 // held names what a directory holds that is not of a service, or returns "".
 func (r *reading) held(s *Service, c *Config) string {
-	holds := func(file string) bool { return file != "" && within(filepath.Dir(file), s.Directory) }
-	if filepath.IsAbs(r.directory) && within(r.directory, s.Directory) {
+	holds := func(file string) bool { return file != "" && Within(filepath.Dir(file), s.Directory) }
+	if filepath.IsAbs(r.directory) && Within(r.directory, s.Directory) {
 		return "the configuration"
 	}
 	for _, e := range c.Environments {

@@ -1,8 +1,8 @@
 // Package config reads the configuration of the daemon, spinecert.yaml.
 //
 // [Load] reads a file, [Parse] is pure; both return a [Config] whose values are checked and typed: durations, byte sizes,
-// prefixes, TLS versions and cipher suites, absolute paths. Nothing is opened but the file itself, so a Config may name
-// files that do not exist: missing material is an affair of the slots, never of the configuration.
+// prefixes, TLS versions and cipher suites, absolute paths. A Config may name files that do not exist: missing material is
+// an affair of the slots, never of the configuration. Only the templates of sinks are a part of it, which Load reads.
 //
 //	c, err := config.Load("/etc/spinecert/spinecert.yaml")
 //	if problems, ok := errors.AsType[config.Problems](err); ok {

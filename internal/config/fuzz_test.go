@@ -31,6 +31,10 @@ func FuzzParse(f *testing.F) {
 	f.Add("services:\n  a: {reload: SECRET, probe: SECRET, validate: {exec: [/a, SECRET], unit: SECRET}, after: [SECRET], on_failure: SECRET}\n")
 	f.Add("services:\n  a: {reload: {unit: SECRET, action: SECRET, signal: SECRET, haproxy: \"@SECRET\", exec: [SECRET, SECRET], window: SECRET}, probe: {exec: [SECRET], address: SECRET}}\n")
 	f.Add("services:\n  a: {reload: {unit: a, exec: \"/a SECRET\"}, probe: [{address: SECRET, server_name: SECRET, protocol: SECRET, stable: SECRET}, SECRET]}\n")
+	f.Add("alerts: {expiry: {leaf: [SECRET], ca: SECRET}, request_pending: [SECRET, 1d], repeat: {warning: SECRET}, sinks: {SECRET: {}, a: {type: SECRET, SECRET: a}}}\n")
+	f.Add("alerts: {sinks: {a: {type: email, to: [SECRET, \"a <SECRET>\"], from: SECRET, smtp: \"SECRET:25\", tls: SECRET, server_name: SECRET, username: SECRET, password_file: \"https://SECRET\", ca: \"credential:SECRET/\"}}}\n")
+	f.Add("alerts: {sinks: {a: {type: webhook, url: \"https://u:SECRET@a.b/SECRET?SECRET#SECRET\", url_file: \"https://SECRET\", format: SECRET, template: \"~/SECRET\"}, b: {type: alertmanager, url: \"http://SECRET:9093/\"}}}\n")
+	f.Add("alerts: {sinks: {a: {type: exec, command: [SECRET, SECRET]}, b: {type: exec, command: SECRET}}}\nadmin: {http: {listen: SECRET, slot: SECRET, peers: [SECRET]}}\n")
 	f.Fuzz(func(t *testing.T, data string) {
 		const secret = "p@ssw0rd=s3cr3t"
 		data = strings.ReplaceAll(data, "SECRET", secret) + "\nadmin_password: " + secret + "\n"

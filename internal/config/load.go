@@ -30,7 +30,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := parse(data, path, absolute, (*reading).lookUpUsers)
+	c, err := parse(data, path, absolute, (*reading).look)
 	if c != nil {
 		c.text = data
 	}
@@ -134,6 +134,12 @@ func complete(data []byte, shown, absolute string, ask func(*reading)) (*Config,
 	}
 	c.warnings = r.warnings.sorted()
 	return c, r.problems
+}
+
+// look asks the operating system about what the configuration names.
+func (r *reading) look() {
+	r.lookUpUsers()
+	r.lookAtSinks()
 }
 
 // tree returns the one mapping that a configuration is, or the one problem that prevents it. The recover is for the

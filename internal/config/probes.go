@@ -50,7 +50,7 @@ func (r *reading) probeCommand(raw *rawProbe) Command {
 			r.fail(other.place, "is only for a handshake, not for exec", "remove it, or exec")
 		}
 	}
-	return Command{Exec: r.command(&raw.Exec), Timeout: raw.Within.value}
+	return Command{Exec: r.command(&raw.Exec, commandExample), Timeout: raw.Within.value}
 }
 
 // probe returns a handshake.

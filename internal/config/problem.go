@@ -3,8 +3,9 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
+
+	"github.com/spinecert/spinecert/internal/order"
 )
 
 // maxProblems bounds what one reading reports: a file of the wrong kind has one mistake a line.
@@ -19,6 +20,12 @@ type Problem struct {
 	Message string `json:"message"`          // the cause
 	Hint    string `json:"hint,omitempty"`   // the next action
 	cause   error
+}
+
+// Caused makes a Problem of what was found wrong with a value of the key path in file, after
+// the configuration was read.
+func Caused(file, key string, err error, hint string) Problem {
+	return Problem{File: file, Key: key, Message: err.Error(), Hint: hint, cause: err}
 }
 
 // Error returns `file:line:column: key: cause`, without the hint.
@@ -36,7 +43,7 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// Unwrap returns the error of the operating system when the file could not be read, else nil.
+// Unwrap returns the error below: of the operating system when the file could not be read, or what Caused was given; else nil.
 func (p Problem) Unwrap() error { return p.cause }
 
 // Problems is everything that is wrong with a configuration, sorted by line. It is the error of [Load] and [Parse].
@@ -72,7 +79,7 @@ func (ps Problems) Hint() string {
 
 // sorted returns the problems in the order of the file, and says how many were left out.
 func (ps Problems) sorted() Problems {
-	slices.SortStableFunc(ps, func(a, b Problem) int {
+	order.Stable(ps, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Key, b.Key))
 	})
 	if more := len(ps) - maxProblems; more > 0 {

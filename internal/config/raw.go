@@ -10,13 +10,13 @@ type rawConfig struct {
 	Slots              table[rawSlot]        `yaml:"slots" doc:"The identities of this host, by name."`
 	Tunnels            table[rawTunnel]      `yaml:"tunnels" doc:"Listeners that terminate or originate TLS-MA, by name."`
 	Services           table[rawService]     `yaml:"services" doc:"Local programs that are given files, told, and seen to serve them, by name."`
+	Alerts             rawAlerts             `yaml:"alerts" doc:"Who is told of what is wrong, and when."`
 	Admin              rawAdmin              `yaml:"admin" doc:"How the daemon is asked and watched."`
 	State              rawState              `yaml:"state" doc:"What the daemon writes."`
 	Clock              rawClock              `yaml:"clock" doc:"When the clock is not to be trusted."`
 	Limits             rawLimits             `yaml:"limits" doc:"Limits of the whole daemon."`
 	Organisation       rawOrganisation       `yaml:"organisation" doc:"Who asks for certificates: what the mail for a request says."`
 	Log                rawLog                `yaml:"log" doc:"What is logged, and how."`
-	Alerts             later                 `yaml:"alerts"`
 	Issuers            later                 `yaml:"issuers"`
 	Directory          later                 `yaml:"directory"`
 	Gateway            later                 `yaml:"gateway"`
@@ -145,7 +145,7 @@ type rawTimeouts struct {
 type rawAdmin struct {
 	Socket  rawAdminSocket `yaml:"socket" doc:"The unix socket of the CLI."`
 	Writers list[text]     `yaml:"writers" default:"root" doc:"Users who may change things through the socket, by name or uid. Its group may read."`
-	HTTP    rawHTTP        `yaml:"http" doc:"Metrics and health."`
+	HTTP    rawHTTP        `yaml:"http" doc:"Status page, metrics and health."`
 }
 
 type rawAdminSocket struct {
@@ -154,9 +154,9 @@ type rawAdminSocket struct {
 }
 
 type rawHTTP struct {
-	Listen text  `yaml:"listen" doc:"Loopback address for /metrics, /healthz and /readyz; empty: none."`
-	Slot   later `yaml:"slot"`
-	Peers  later `yaml:"peers"`
+	Listen text       `yaml:"listen" doc:"Address for the status page, /metrics, /healthz and /readyz, on loopback unless slot and peers are named; empty: none."`
+	Slot   text       `yaml:"slot" doc:"The identity that they are served with, over TLS with mutual authentication. Needs peers."`
+	Peers  list[text] `yaml:"peers" doc:"Exact names of those who may look, in lower case, judged as those of an inbound tunnel are; [\"*\"] is refused. Needs slot."`
 }
 
 type rawState struct {

@@ -21,7 +21,7 @@ func (r *reading) validate(choice *orNone[rawValidate]) Command {
 	case unit:
 		return Command{Unit: r.unit(raw.Unit), Timeout: raw.Timeout.value}
 	case raw.Exec.set:
-		return Command{Exec: r.command(&raw.Exec), Timeout: raw.Timeout.value}
+		return Command{Exec: r.command(&raw.Exec, commandExample), Timeout: raw.Timeout.value}
 	}
 	return Command{}
 }
@@ -75,7 +75,7 @@ func (r *reading) instead(raw *rawReload, kind string, reload *Reload) {
 	case ReloadSignal:
 		reload.Signal, reload.PIDFile = raw.Signal.text, raw.PIDFile.value
 	case ReloadExec:
-		reload.Exec = r.command(&raw.Exec)
+		reload.Exec = r.command(&raw.Exec, commandExample)
 	}
 }
 
@@ -133,22 +133,24 @@ func (r *reading) unit(t text) string {
 	return name
 }
 
+const commandExample = "[/usr/sbin/nginx, -t]"
+
 // command returns a program and its arguments. Arguments are never quoted: they may hold a secret.
-func (r *reading) command(raw *list[text]) []string {
+func (r *reading) command(raw *list[text], example string) []string {
 	words := make([]string, len(raw.items))
 	for i, word := range raw.items {
 		words[i] = word.text
 	}
 	if len(words) == 0 {
-		r.fail(raw.place, "no program is named", "write [/usr/sbin/nginx, -t]")
+		r.fail(raw.place, "no program is named", "write "+example)
 		return nil
 	}
 	program := raw.items[0]
 	switch {
 	case len(words) == 1 && strings.Contains(words[0], " "):
-		r.fail(program.place, "is one word with blanks in it, and no shell takes it apart", "write each argument as a word of its own: [/usr/sbin/nginx, -t]")
+		r.fail(program.place, "is one word with blanks in it, and no shell takes it apart", "write each argument as a word of its own: "+example)
 	case !filepath.IsAbs(words[0]):
-		r.fail(program.place, "must begin with the absolute path of a program"+program.not(words[0]), "write [/usr/sbin/nginx, -t]: no shell and no PATH finds it")
+		r.fail(program.place, "must begin with the absolute path of a program"+program.not(words[0]), "write "+example+": no shell and no PATH finds it")
 	}
 	return words
 }

@@ -89,7 +89,7 @@ func TestDefaultsAreValid(t *testing.T) {
 	for _, raw := range []reflect.Value{
 		reflect.ValueOf(new(rawConfig)), reflect.ValueOf(new(rawEnvironment)), reflect.ValueOf(new(rawSlot)),
 		reflect.ValueOf(new(rawTunnel)), reflect.ValueOf(new(rawSocket)),
-		reflect.ValueOf(new(rawService)), reflect.ValueOf(new(rawServiceFile)), reflect.ValueOf(new(rawValidate)), reflect.ValueOf(new(rawReload)), reflect.ValueOf(new(rawProbe)),
+		reflect.ValueOf(new(rawService)), reflect.ValueOf(new(rawServiceFile)), reflect.ValueOf(new(rawValidate)), reflect.ValueOf(new(rawReload)), reflect.ValueOf(new(rawProbe)), reflect.ValueOf(new(rawSink)),
 	} {
 		r.structure(raw.Elem(), place{}, nil)
 	}

@@ -85,9 +85,9 @@ func (r *reading) separateDirectories(raw *rawConfig, c *Config) {
 		case s.Directory == "/":
 			r.fail(at, "must not be the root directory", "make a directory for the service, such as /etc/"+s.Name+"/spine")
 			continue
-		case within(s.Directory, c.State.Directory):
+		case Within(s.Directory, c.State.Directory):
 			r.fail(at, "is the state directory, or lies in it", "make a directory beside the configuration of the service, such as /etc/"+s.Name+"/spine")
-		case within(c.State.Directory, s.Directory):
+		case Within(c.State.Directory, s.Directory):
 			r.fail(at, "the state directory lies in it", hint)
 		case above != "":
 			r.fail(at, "the directory is that of service "+above, hint)
@@ -106,8 +106,8 @@ func (r *reading) separateDirectories(raw *rawConfig, c *Config) {
 	}
 }
 
-// within reports whether a path is a directory or lies below it. Both are clean.
-func within(path, directory string) bool {
+// Within reports whether a path is a directory or lies below it. Both are clean.
+func Within(path, directory string) bool {
 	return path == directory || strings.HasPrefix(path, strings.TrimSuffix(directory, "/")+"/")
 }
 

@@ -219,7 +219,7 @@ func (r *reading) path(s scalar) string {
 	case scheme == "pkcs11" || scheme == "tpm":
 		r.fail(s.place, scheme+": addresses are not supported by this version", "write the path of a file")
 	case strings.Contains(s.text, "://"):
-		r.fail(s.place, "must be a path, not a URL", "")
+		r.fail(s.place, "must be a path, not a URL", "write the path of a file")
 	case strings.HasPrefix(s.text, "~"):
 		r.fail(s.place, `must be a path: "~" is not expanded`, "write the directory out")
 	case len(s.text) > 4095:

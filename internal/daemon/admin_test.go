@@ -17,6 +17,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // socketClient talks to the admin socket without the client package.
@@ -51,7 +52,7 @@ func TestAdminPeerCredentials(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root to become another user")
 	}
-	curl := need(t, "curl")
+	curl := testprogram.Need(t, "curl")
 	h, _ := simpleHost(t)
 	data := mustRead(t, h.path("spinecert.yaml"))
 	h.write("spinecert.yaml", bytes.Replace(data, []byte(`group: "0"`), fmt.Appendf(nil, `group: "%d"`, nobody), 1), 0o600)

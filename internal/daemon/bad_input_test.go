@@ -37,7 +37,7 @@ func TestBadConfiguration(t *testing.T) {
 		"tunnel that is a path": {"  ssp-in:", "  /etc/x:", `:7:3: `, "letters, digits"},
 		"dots as a name":        {"  pcs:", "  ..:", `:5:3: `, "characters a-z"},
 		"number without unit":   {"drain: 5s", "drain: 5", `:10:17: limits\.drain: must be a duration with a unit`, "write a number and a unit"},
-		"reserved key":          {"state:", "alerts: {}\nstate:", `:9:1: alerts: not supported by this version`, "docs/configuration.md"},
+		"reserved key":          {"state:", "issuers: {}\nstate:", `:9:1: issuers: not supported by this version`, "docs/configuration.md"},
 		"HSM key":               {"key: pcs.key", `key: "pkcs11:token=x"`, `:5:\d+: slots\.pcs\.files\.key: pkcs11: addresses are not supported`, "path of a file"},
 		"key twice":             {"limits:", "state: {}\nlimits:", `:10:1: state: the key is written twice, first on line 9`, "remove one"},
 		"alias":                 {"slot: pcs", "slot: *pcs", `:7:\d+: anchors and aliases are not allowed`, "write the value out"},

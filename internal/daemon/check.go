@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/alert/sink"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/rotate"
@@ -17,6 +18,9 @@ import (
 func Check(ctx context.Context, o Options) (report string, ready bool, err error) {
 	c, err := config.Load(o.ConfigFile)
 	if err != nil {
+		return "", false, err
+	}
+	if _, err := sinksOf(c, sink.Options{}); err != nil {
 		return "", false, err
 	}
 	options := rotate.Options{Store: nothingKept{}}
@@ -57,7 +61,7 @@ func Check(ctx context.Context, o Options) (report string, ready bool, err error
 func uncovered(k *rotate.Keeper, tunnels []config.Tunnel, fetches map[string]bool, now time.Time) string {
 	var b strings.Builder
 	for _, e := range k.Environments() {
-		need, state := needOf(k, e, tunnels, nil, now), e.Trust()
+		need, state := needOf(k, e, tunnels, nil), e.Trust()
 		if state == nil || need.mode == "" {
 			continue
 		}

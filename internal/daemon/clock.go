@@ -104,6 +104,7 @@ func (d *Daemon) judgeClock(judge func(*clock.Watch)) {
 		d.wakeReview() // dates count again
 	}
 	d.keepAudit(line)
+	d.wakeAlerts()
 }
 
 const clockHint = "see timedatectl, and have the clock synchronised; that ends it by itself. If the clock is right as it is: spinecert reload"

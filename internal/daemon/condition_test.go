@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/testpki"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
@@ -21,7 +22,7 @@ func (h *host) condition(code, subject string) admin.Condition {
 	var found admin.Condition
 	h.until("condition "+code+" of "+subject+" is there", func() bool {
 		for _, c := range h.status().Conditions {
-			if c.Code == code && c.Subject == subject {
+			if string(c.Code) == code && c.Subject == subject {
 				found = c
 				return true
 			}
@@ -122,7 +123,7 @@ func TestMixture(t *testing.T) {
 			}
 		}
 		severity, text := mixture(all)
-		if severity != tc.severity || !strings.Contains(text, tc.want) {
+		if string(severity) != tc.severity || !strings.Contains(text, tc.want) {
 			t.Errorf("%s: %q, %q", tc.of, severity, text)
 		}
 	}
@@ -190,7 +191,7 @@ func TestStaleCRL(t *testing.T) {
 		after    time.Duration // nextUpdate
 		asked    *rotate.CRLStatus
 		mode     trust.Mode
-		severity string // "" is no condition
+		severity condition.Severity // "" is no condition
 		says     string
 	}{
 		{"current", -time.Hour, nil, trust.Require, "", ""},
@@ -217,7 +218,7 @@ func TestStaleCRL(t *testing.T) {
 		l        rotate.CRLStatus
 		mode     trust.Mode
 		needed   bool
-		severity string
+		severity condition.Severity
 		says     string
 	}{
 		{rotate.CRLStatus{Address: "a"}, trust.Require, true, "", ""},

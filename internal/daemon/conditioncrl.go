@@ -2,12 +2,15 @@ package daemon
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/order"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -18,8 +21,10 @@ const maxStale = 10
 
 // staleList is a list that has ended, is about to, or was never had.
 type staleList struct {
-	severity string
-	since    time.Time
+	key      string // tells it from others: its address, or its issuer and whom it covers
+	severity condition.Severity
+	since    time.Time // zero: since it was first seen
+	ends     time.Time // when peers are refused for it; zero where they are, or never will be
 	text     string
 	hint     string
 }
@@ -29,12 +34,21 @@ type staleList struct {
 func crlConditions(e *rotate.Environment, state *trust.State, mode trust.Mode, need *crlNeed, now time.Time, add adder) {
 	stale := staleLists(e, state, mode, need, now)
 	for i, s := range stale {
+		c := condition.Condition{Code: condition.CRLStale, Kind: condition.Environment, Subject: e.Name(), Severity: s.severity, Since: s.since,
+			Ends: condition.Moment{Time: s.ends}, Message: s.text, Hint: s.hint}
 		if i == maxStale {
-			add("crl_stale", e.Name(), s.severity, s.since, fmt.Sprintf("%d more CRLs are in the same state; the next: %s", len(stale)-i, s.text), s.hint)
+			c.Message = fmt.Sprintf("%d more CRLs are in the same state; the next: %s", len(stale)-i, s.text)
+			add(c, "more")
 			return
 		}
-		add("crl_stale", e.Name(), s.severity, s.since, s.text, s.hint)
+		add(c, short(s.key))
 	}
+}
+
+// short makes a word of a few characters of an address or a name.
+func short(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:4])
 }
 
 // staleLists returns the worst first.
@@ -59,8 +73,8 @@ func staleLists(e *rotate.Environment, state *trust.State, mode trust.Mode, need
 	for _, l := range need.lacking(state, asked, len(e.Status().Config.Fetch.Hosts) > 0, now) {
 		out = append(out, l.condition(need))
 	}
-	slices.SortStableFunc(out, func(a, b staleList) int {
-		return cmp.Or(strings.Compare(a.severity, b.severity), a.since.Compare(b.since)) // critical comes before warning
+	order.Stable(out, func(a, b staleList) int {
+		return cmp.Or(strings.Compare(string(a.severity), string(b.severity)), a.since.Compare(b.since)) // critical comes before warning
 	})
 	return out
 }
@@ -70,16 +84,19 @@ func staleCRL(crl *trust.CRL, asked *rotate.CRLStatus, mode trust.Mode, grace ti
 	next := crl.NextUpdate()
 	end := next.Add(grace)
 	name := fmt.Sprintf("CRL of %q from %s", clipName(crl.IssuerCertificate().Subject.CommonName), clipName(config.SourceLabel(crl.Origin())))
-	s := staleList{severity: "warning", since: next, hint: staleHint(asked)}
+	s := staleList{key: crl.Origin(), severity: condition.Warning, since: next, hint: staleHint(asked)}
+	if mode == trust.Require && now.Before(end) {
+		s.ends = end
+	}
 	switch {
 	case now.After(next):
 		// A quarter of the grace is left to do something about it.
 		if mode == trust.Require && end.Sub(now) <= grace/4 {
-			s.severity = "critical"
+			s.severity = condition.Critical
 		}
 		s.text = fmt.Sprintf("%s was due for renewal on %s; %s%s", name, day(next), after(end, mode, now), tries(asked))
 	case asked != nil && asked.Failures > 0 && next.Sub(now) <= next.Sub(crl.ThisUpdate())/4:
-		s.since = asked.Tried
+		s.since = time.Time{}
 		s.text = fmt.Sprintf("%s ends on %s and could not be had again; %s%s", name, day(next), after(end, mode, now), tries(asked))
 	default:
 		return s, false
@@ -93,11 +110,11 @@ func missingCRL(l *rotate.CRLStatus, mode trust.Mode, needed bool) (staleList, b
 	if l.CRL != nil || l.Failures == 0 {
 		return staleList{}, false
 	}
-	s := staleList{severity: "warning", since: l.Tried, hint: staleHint(l)}
+	s := staleList{key: l.Address, severity: condition.Warning, hint: staleHint(l)}
 	what := "peers that need it are accepted without"
 	switch {
 	case mode == trust.Require && needed:
-		s.severity, what = "critical", "peers that need it are refused"
+		s.severity, what = condition.Critical, "peers that need it are refused"
 	case mode == trust.Require:
 		what = "a peer that needs it would be refused; none was"
 	}

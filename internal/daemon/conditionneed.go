@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/tunnel"
 	"github.com/spinecert/spinecert/rotate"
@@ -27,7 +28,6 @@ type crlNeed struct {
 	mode    trust.Mode // the strictest with which a tunnel judges; "" where none looks at lists
 	cas     []usedCA
 	refused []admin.Refusal
-	since   time.Time
 }
 
 // usedCA is a CA whose certificates are shown, with the chain to its root.
@@ -59,8 +59,8 @@ func (d *Daemon) refusedForLists(now time.Time) []admin.Refusal {
 }
 
 // needOf returns what tunnels need of an environment.
-func needOf(k *rotate.Keeper, e *rotate.Environment, tunnels []config.Tunnel, refused []admin.Refusal, since time.Time) *crlNeed {
-	n := &crlNeed{since: since}
+func needOf(k *rotate.Keeper, e *rotate.Environment, tunnels []config.Tunnel, refused []admin.Refusal) *crlNeed {
+	n := &crlNeed{}
 	state := e.Trust()
 	if state == nil {
 		return n
@@ -178,7 +178,6 @@ type lackingList struct {
 	addresses []string // that certificates name
 	nowhere   bool     // the certificates to be covered name none, so nothing is to be fetched
 	why       error    // they may not be asked; nil if crl.hosts is empty
-	since     time.Time
 }
 
 // lacking returns the lists that peers need and nobody gets. What was asked for in
@@ -200,7 +199,7 @@ func (n *crlNeed) lacking(state *trust.State, asked map[string]*rotate.CRLStatus
 	}
 	for _, l := range n.uncovered(state, now) {
 		if why, ok := unasked(l.addresses, asked, fetching); ok || l.nowhere {
-			l.why, l.since = why, n.since
+			l.why = why
 			add(l)
 		}
 	}
@@ -210,7 +209,7 @@ func (n *crlNeed) lacking(state *trust.State, asked map[string]*rotate.CRLStatus
 			if l := asked[a]; told[a] || state.CoversAddress(a) || l != nil && l.Err == nil || l != nil && l.Failures > 0 {
 				continue
 			}
-			l := lackingList{issuer: r.Issuer, of: "peers of its partition", addresses: []string{a}, since: r.Time}
+			l := lackingList{issuer: r.Issuer, of: "peers of its partition", addresses: []string{a}}
 			if fetching {
 				l.why = errNotAsked
 			}
@@ -272,10 +271,10 @@ func unasked(addresses []string, asked map[string]*rotate.CRLStatus, fetching bo
 }
 
 func (l lackingList) condition(n *crlNeed) staleList {
-	s := staleList{severity: "warning", since: l.since, hint: "name its host in crl.hosts, or put a current list into crl.files; on a host without a route, carry one here: spinecert trust crl FILE; spinecert doctor tries the ways"}
+	s := staleList{key: l.issuer + "\n" + l.of, severity: condition.Warning, hint: "name its host in crl.hosts, or put a current list into crl.files; on a host without a route, carry one here: spinecert trust crl FILE; spinecert doctor tries the ways"}
 	what := "are accepted unchecked"
 	if n.mode == trust.Require {
-		s.severity, what = "critical", "are refused"
+		s.severity, what = condition.Critical, "are refused"
 	}
 	s.text = fmt.Sprintf("no current CRL of %q covers %s: peers that need it %s", l.issuer, l.of, what)
 	if len(l.addresses) > 0 {

@@ -39,7 +39,7 @@ func (h *host) stale() []string {
 	for _, c := range h.status().Conditions {
 		if c.Code == "crl_stale" {
 			text, _, _ := strings.Cut(c.Message, "; it is asked")
-			out = append(out, c.Severity+" "+text)
+			out = append(out, string(c.Severity)+" "+text)
 		}
 	}
 	slices.Sort(out)
@@ -203,7 +203,7 @@ func TestLackingLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	need := &crlNeed{mode: trust.Require, since: now}
+	need := &crlNeed{mode: trust.Require}
 	need.use(chainOf(bundle, leaf, nil), leaf)
 	both := func(s rotate.CRLStatus) map[string]*rotate.CRLStatus {
 		return map[string]*rotate.CRLStatus{subAddress: &s, rootAddress: &s}

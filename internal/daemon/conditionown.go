@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
-	"time"
 
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -22,7 +22,6 @@ type ownFindings struct {
 
 // finding is what is wrong with one snapshot: nothing, mostly.
 type finding struct {
-	since    time.Time
 	revoked  error
 	weak, g1 string
 }
@@ -59,20 +58,26 @@ func ownConditions(s *rotate.Slot, l *ownLook, strengths map[string]strength, ad
 		return
 	}
 	f := l.of(snap, strengths[s.Status().Config.Environment])
+	c := condition.Condition{Kind: condition.Slot, Subject: s.Name()}
 	if f.revoked != nil {
-		add("own_certificate_revoked", s.Name(), "critical", f.since, "it serves what its issuer has withdrawn: "+f.revoked.Error(), "peers refuse it: ask why, and for another certificate, on a new key")
+		c.Code, c.Severity, c.Message = condition.OwnCertificateRevoked, condition.Critical, "it serves what its issuer has withdrawn: "+f.revoked.Error()
+		c.Hint = "peers refuse it: ask why, and for another certificate, on a new key"
+		add(c, "")
 	}
 	if f.weak != "" {
-		add("weak_algorithm", s.Name(), "warning", f.since, f.weak, "ask for a certificate on a larger key, signed with SHA-256")
+		c.Code, c.Severity, c.Message, c.Hint = condition.WeakAlgorithm, condition.Warning, f.weak, "ask for a certificate on a larger key, signed with SHA-256"
+		add(c, "")
 	}
 	if f.g1 != "" {
-		add("g1_chain", s.Name(), "warning", f.since, "its chain ends in the first generation of NHS CAs: "+f.g1, "ask for a G2 certificate; see the page on G1 and G2 in the manual")
+		c.Code, c.Severity, c.Message = condition.G1Chain, condition.Warning, "its chain ends in the first generation of NHS CAs: "+f.g1
+		c.Hint = "ask for a G2 certificate; see the page on G1 and G2 in the manual"
+		add(c, "")
 	}
 }
 
 // examine judges what a snapshot serves.
 func examine(snap *rotate.Snapshot, strength strength) *finding {
-	f := &finding{since: time.Now()}
+	f := &finding{}
 	id := snap.Generation.Identity
 	chain := id.Certificates()
 	f.revoked = snap.Trust.Revoked(chain)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/deliver"
 	"github.com/spinecert/spinecert/internal/deliver/failure"
 )
@@ -16,6 +17,7 @@ const longDelivery = time.Hour
 // serviceCondition is what is wrong with a service.
 func serviceCondition(st *deliver.Status, now time.Time, add adder) {
 	name := st.Config.Name
+	c := condition.Condition{Code: condition.ServiceFailed, Kind: condition.Service, Subject: name, Severity: urgency(st, now), Since: st.Since, Ends: condition.Moment{Time: st.Proved.Ends}}
 	switch st.State {
 	case deliver.InSync:
 	case deliver.Delivering:
@@ -26,13 +28,15 @@ func serviceCondition(st *deliver.Status, now time.Time, add adder) {
 		if st.Waits != "" && !strings.HasPrefix(st.Waits, "waits") {
 			text = "waits: " + st.Waits
 		}
-		add("service_failed", name, urgency(st, now), st.Since, fmt.Sprintf("its delivery %s; %s", text, standing(st)), cmp.Or(st.Hint, "spinecert services says how all of them stand"))
+		c.Message, c.Hint, c.Command = fmt.Sprintf("its delivery %s; %s", text, standing(st)), cmp.Or(st.Hint, "spinecert services says how all of them stand"), "spinecert services"
+		add(c, "")
 	default:
 		text := fmt.Sprintf("%s: %s failed (%s): %s", standing(st), st.Step, st.Reason, st.Error)
 		if st.State == deliver.Held {
 			text = fmt.Sprintf("generation %d is held; %s", st.Desired.Generation, text)
 		}
-		add("service_failed", name, urgency(st, now), st.Since, text, thenDeliver(st.Hint, name))
+		c.Message, c.Hint = text, thenDeliver(st.Hint, name)
+		add(c, "")
 	}
 }
 
@@ -72,12 +76,12 @@ func away(st *deliver.Status) bool {
 }
 
 // urgency is critical where what was proved does not serve, or ends soon.
-func urgency(st *deliver.Status, now time.Time) string {
+func urgency(st *deliver.Status, now time.Time) condition.Severity {
 	served, seen := serves(st)
 	switch {
 	case st.Proved.Digest == "", st.Step == deliver.StepUndo, away(st) && st.State == deliver.Failed,
 		seen && served.Leaf != st.Proved.Leaf, !st.Proved.Ends.IsZero() && st.Proved.Ends.Sub(now) <= expiringCritical:
-		return "critical"
+		return condition.Critical
 	}
-	return "warning"
+	return condition.Warning
 }

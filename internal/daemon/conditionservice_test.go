@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver"
 	"github.com/spinecert/spinecert/internal/deliver/failure"
@@ -27,8 +30,9 @@ func TestServiceCondition(t *testing.T) {
 	}
 	const again = "read its log; once it is mended: spinecert deliver web --now"
 	for name, tt := range map[string]struct {
-		change                  func(*deliver.Status)
-		severity, message, hint string
+		change        func(*deliver.Status)
+		severity      condition.Severity
+		message, hint string
 	}{
 		"in sync":    {func(s *deliver.Status) { s.State = deliver.InSync }, "", "", ""},
 		"delivering": {func(s *deliver.Status) { s.State, s.Step, s.Reason = deliver.Delivering, "", "" }, "", "", ""},
@@ -75,16 +79,16 @@ func TestServiceCondition(t *testing.T) {
 		}, "warning", "its delivery waits: slot pcs has no certificate yet; its slot has nothing to deliver, and it serves generation 2", "read its log"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			st, got := refused, admin.Condition{}
+			st, got := refused, condition.Condition{}
 			tt.change(&st)
-			serviceCondition(&st, now, func(code, subject, severity string, since time.Time, message, hint string) {
-				got = admin.Condition{Code: code, Subject: subject, Severity: severity, Since: since, Message: message, Hint: hint}
+			serviceCondition(&st, now, func(c condition.Condition, _ string) {
+				got = condition.Condition{Code: c.Code, Subject: c.Subject, Severity: c.Severity, Since: c.Since, Message: c.Message, Hint: c.Hint}
 			})
-			want := admin.Condition{}
+			want := condition.Condition{}
 			if tt.severity != "" {
-				want = admin.Condition{Code: "service_failed", Subject: "web", Severity: tt.severity, Since: st.Since, Message: tt.message, Hint: tt.hint}
+				want = condition.Condition{Code: "service_failed", Subject: "web", Severity: tt.severity, Since: st.Since, Message: tt.message, Hint: tt.hint}
 			}
-			if got != want {
+			if !cmp.Equal(got, want) {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
 		})

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/condition"
+	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -16,15 +18,21 @@ const revocationHint = "set revocation: require; CRLs are fetched from crl.hosts
 
 // tunnelConditions are what is wrong with a tunnel.
 func (d *Daemon) tunnelConditions(t *liveTunnel, add adder) {
+	c := condition.Condition{Kind: condition.Tunnel, Subject: t.name, Severity: condition.Warning}
 	if st := d.tunnelStatus(t); st.State == "failed" {
-		add("tunnel_down", t.name, "critical", d.started, "a listener does not open: "+st.LastError, "free the address, or correct listen in the configuration")
+		c.Code, c.Severity, c.Message, c.Hint = condition.TunnelDown, condition.Critical, "a listener does not open: "+st.LastError, "free the address, or correct listen in the configuration"
+		add(c, "")
 	}
+	c.Severity = condition.Warning
 	if t.config.Audit {
-		add("policy_audit", t.name, "warning", d.started, "peers that would be refused are let in, and counted",
-			"spinecert status --refusals shows whom it would hit; then set policy: enforce")
+		c.Code, c.Message = condition.PolicyAudit, "peers that would be refused are let in, and counted"
+		c.Hint = "spinecert status --refusals shows whom it would hit; then set policy: enforce"
+		add(c, "")
 	}
 	if t.config.Revocation == string(trust.Off) && d.environmentMode(t) != trust.Off {
-		add("revocation_off", t.name, "warning", d.started, "the tunnel accepts peers without looking at any CRL, although its environment has them", "take revocation out of the tunnel, or set it to require")
+		c.Code, c.Message = condition.RevocationOff, "the tunnel accepts peers without looking at any CRL, although its environment has them"
+		c.Hint = "take revocation out of the tunnel, or set it to require"
+		add(c, "")
 	}
 }
 
@@ -56,54 +64,65 @@ func (d *Daemon) modeOf(e *rotate.Environment, live []*liveTunnel) trust.Mode {
 	return strictest
 }
 
-// environmentConditions are what is wrong with the trust of an environment. mode is
-// the strictest with which somebody is judged in it, and need which lists that takes.
-func environmentConditions(e *rotate.Environment, mode trust.Mode, need *crlNeed, started, now time.Time, add adder) {
+// environmentConditions are what is wrong with the trust of an environment, beside the
+// dates of its CAs. mode is the strictest with which somebody is judged in it, and need
+// which lists that takes.
+func environmentConditions(e *rotate.Environment, mode trust.Mode, need *crlNeed, now time.Time, add adder) {
 	st := e.Status()
-	if st.Refusal != nil && st.Refusal.Rule == rotate.RuleTrustShrink {
-		add("trust_changed", e.Name(), "warning", st.Since, st.Refusal.Error(), advice(st.Refusal))
-	} else if st.Refusal != nil && st.Refusal.CRLs {
-		severity := "warning"
-		if st.Config.Revocation == trust.Require {
-			severity = "critical"
-		}
-		add("rotation_refused", e.Name(), severity, st.Since, "not all of crl.files was taken; the other lists, and those that were in force, count: "+st.Refusal.Error(),
-			cmp.Or(advice(st.Refusal), "mend the file, or take it away; it is looked at again by itself"))
-	} else if st.Refusal != nil {
-		add("rotation_refused", e.Name(), "warning", st.Since, "trust files not taken: "+st.Refusal.Error(), advice(st.Refusal))
-	}
+	refusalCondition(e.Name(), st, add)
 	state := e.Trust()
 	if state == nil {
 		return
 	}
+	c := condition.Condition{Kind: condition.Environment, Subject: e.Name(), Severity: condition.Warning}
 	if state.Revocation() == trust.Off {
-		add("revocation_off", e.Name(), "warning", started, "peers are accepted without looking at any CRL", revocationHint)
+		c.Code, c.Message, c.Hint = condition.RevocationOff, "peers are accepted without looking at any CRL", revocationHint
+		add(c, "")
 	}
 	b := state.Bundle()
-	for _, c := range b.Certificates() {
-		if left := c.NotAfter.Sub(now); left > 0 && left <= caExpiring {
-			add("ca_expiring", e.Name(), "warning", c.NotAfter.Add(-caExpiring), fmt.Sprintf("CA %q of %q ends on %s", c.Subject.CommonName, b.File(c), c.NotAfter.UTC().Format(time.RFC3339)),
-				"add its successor to the trust files before that")
-		}
-	}
-	for _, c := range b.SubCAs() {
-		if weak := weakness(c, strengthOf(st.Config)); weak != "" && now.Before(c.NotAfter) {
-			add("weak_algorithm", e.Name(), "warning", started, fmt.Sprintf("CA %q of %q %s; what it issued is refused", clipName(c.Subject.CommonName), b.File(c), weak),
-				"take it out of the trust files once nobody needs it, or ask its owner for its successor")
+	for _, ca := range b.SubCAs() {
+		if weak := weakness(ca, strengthOf(st.Config)); weak != "" && now.Before(ca.NotAfter) {
+			c.Code, c.Message = condition.WeakAlgorithm, fmt.Sprintf("CA %q of %q %s; what it issued is refused", clipName(ca.Subject.CommonName), b.File(ca), weak)
+			c.Hint = "take it out of the trust files once nobody needs it, or ask its owner for its successor"
+			add(c, pki.Fingerprint(ca)[:8])
 		}
 	}
 	if severity, text := mixture(b.Certificates()); text != "" {
-		add("environment_mixture", e.Name(), severity, started, "the trust files hold CAs of several NHS environments: "+text, "keep one environment in each set of trust files: with these, a peer of one passes as a peer of the other")
+		c.Code, c.Severity, c.Message = condition.EnvironmentMixture, severity, "the trust files hold CAs of several NHS environments: "+text
+		c.Hint = "keep one environment in each set of trust files: with these, a peer of one passes as a peer of the other"
+		add(c, "")
 	}
 	if mode != trust.Off {
 		crlConditions(e, state, mode, need, now, add)
 	}
 }
 
+// refusalCondition is what of the trust files, or of crl.files, was not taken.
+func refusalCondition(environment string, st *rotate.EnvironmentStatus, add adder) {
+	if st.Refusal == nil {
+		return
+	}
+	c := condition.Condition{Code: condition.RotationRefused, Kind: condition.Environment, Subject: environment, Severity: condition.Warning, Since: st.Since,
+		Message: "trust files not taken: " + st.Refusal.Error(), Hint: advice(st.Refusal)}
+	detail := ""
+	switch {
+	case st.Refusal.Rule == rotate.RuleTrustShrink:
+		c.Code, c.Message = condition.TrustChanged, st.Refusal.Error()
+	case st.Refusal.CRLs:
+		detail = "crls"
+		if st.Config.Revocation == trust.Require {
+			c.Severity = condition.Critical
+		}
+		c.Message = "not all of crl.files was taken; the other lists, and those that were in force, count: " + st.Refusal.Error()
+		c.Hint = cmp.Or(c.Hint, "mend the file, or take it away; it is looked at again by itself")
+	}
+	add(c, detail)
+}
+
 // mixture says which NHS environments the CAs are of, if it is more than one. INT and
 // DEP share the root of path to live, and in G2 the subCA, which is shipped with the
 // trust of both (SPINE.md, 3).
-func mixture(cas []*x509.Certificate) (severity, text string) {
+func mixture(cas []*x509.Certificate) (severity condition.Severity, text string) {
 	names := map[string]string{} // of an example, by environment
 	for _, c := range cas {
 		k, ok := trust.Known(c)
@@ -127,7 +146,7 @@ func mixture(cas []*x509.Certificate) (severity, text string) {
 	}
 	slices.Sort(said)
 	if slices.Contains(environments, "live") {
-		return "critical", strings.Join(said, ", ")
+		return condition.Critical, strings.Join(said, ", ")
 	}
-	return "warning", strings.Join(said, ", ")
+	return condition.Warning, strings.Join(said, ", ")
 }

@@ -65,7 +65,7 @@ func (d *Daemon) refusesFor(e rotate.Event) bool {
 		return false
 	}
 	now := time.Now()
-	need := needOf(d.keeper, env, tunnelsOf(d.liveTunnels()), d.refusedForLists(now), d.started)
+	need := needOf(d.keeper, env, tunnelsOf(d.liveTunnels()), d.refusedForLists(now))
 	if need.mode != trust.Require {
 		return false
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/alert/sink"
 	"github.com/spinecert/spinecert/internal/clock"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver"
@@ -58,8 +59,10 @@ type Daemon struct {
 	services *deliver.Manager
 	renewed  chan string // slots whose requests are to be looked after
 	seen     seen
-	roots    roots
+	memories memories // of generations, for timelines
+	ends     rememberedEnds
 	own      ownFindings
+	alerts   *alerts
 	audit    *audit
 	events   chan func()    // for the log
 	handed   chan func()    // of reviews, which must not wait
@@ -87,6 +90,7 @@ type Daemon struct {
 	changes    changes
 	socket     net.Listener        // the admin API's
 	web        net.Listener        // of admin.http; nil if there is none
+	pages      pages               // what is served there
 	succeeded  chan struct{}       // closed when another process has taken over
 	successor  *handover.Successor // set before succeeded is closed
 	handedOver atomic.Bool         // another process writes, and is the one that systemd listens to
@@ -148,6 +152,9 @@ func runAfter(ctx context.Context, o Options, before *handover.Predecessor) erro
 	if err != nil {
 		return err
 	}
+	if _, err := sinksOf(c, sink.Options{}); err != nil {
+		return err // before anything is locked
+	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	dir, err := lockState(ctx, o, c, before)
@@ -179,7 +186,8 @@ func newDaemon(o Options, c *config.Config, dir *state.Directory, hangups chan o
 	d.audit.lost, d.audit.shared = d.metrics.lostEvents.Inc, d.handedOver.Load
 	d.keeper = rotate.New(rotate.Options{Store: d.store, CRLs: lists{dir, d.handedOver.Load}, Events: d.onRotate, ClockSuspect: d.clockSuspect,
 		Beat: func() { d.beat.Store(int64(time.Since(d.started))) }})
-	d.manager, d.services = newManager(d), newServices(d)
+	d.manager, d.services, d.alerts = newManager(d), newServices(d), newAlerts(d, c)
+	d.pages.peers = newPagePeers(d, c)
 	return d
 }
 
@@ -222,7 +230,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	group.Go(func() error { d.exams.run(serve); return nil })
 	group.Go(func() error { return serveHTTP(serve, admin.NewServer(d.backend()), d.socket) })
 	if d.web != nil {
-		group.Go(func() error { return serveHTTP(serve, d.webServer(), d.web) })
+		group.Go(func() error { return d.serveWeb(serve) })
 	}
 	group.Go(func() error { d.watchdog(serve); return nil })
 	group.Go(func() error { d.keepRequests(serve); return nil })
@@ -230,7 +238,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	if ctx.Err() == nil { // else it was asked to stop while it started
 		d.sayReady()
 		group.Go(func() error { d.answerHangups(asked); return nil })
-		d.chores.start(serve, d.services.Run, func(ctx context.Context) error { return d.newInbox().Run(ctx) })
+		d.chores.start(serve, d.services.Run, d.alerts.Run, func(ctx context.Context) error { return d.newInbox().Run(ctx) })
 		group.Go(func() error { <-serve.Done(); d.chores.wait(); return nil })
 	}
 	select {
@@ -300,9 +308,13 @@ func (d *Daemon) startTunnels(ctx context.Context, owned func()) error {
 	if err := d.plan(d.config).Check(); err != nil {
 		return err
 	}
+	sinks, err := d.sinks(d.config)
+	if err != nil {
+		return err
+	}
+	own := func() { d.tellTrouble(); owned() }
 	if d.before == nil {
-		d.tellTrouble()
-		owned()
+		own()
 	}
 	prepared, err := d.prepareTunnels(d.config)
 	if err != nil {
@@ -314,15 +326,14 @@ func (d *Daemon) startTunnels(ctx context.Context, owned func()) error {
 			abort(prepared)
 			return err
 		}
-		d.tellTrouble()
-		owned()
+		own()
 		defer d.gate.CloseInherited()
 	}
 	if ctx.Err() != nil {
 		abort(prepared)
 		return nil // asked to stop meanwhile, which is no failure
 	}
-	return d.commit(d.config, prepared)
+	return d.commit(d.config, prepared, sinks)
 }
 
 // stage gives rotate the plan and waits, within reason, until all was looked at.

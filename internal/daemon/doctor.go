@@ -169,7 +169,7 @@ func (d *Daemon) look(ctx context.Context) admin.DoctorResult {
 	}
 	out := admin.DoctorResult{Lines: []admin.DoctorLine{}}
 	for _, l := range in.Examine(ctx) {
-		out.Lines = append(out.Lines, admin.DoctorLine{Level: string(l.Level), Code: l.Code, Subject: l.Subject, Message: l.Message, Hint: l.Hint})
+		out.Lines = append(out.Lines, admin.DoctorLine{Level: string(l.Level), Code: l.Code, Subject: l.Subject, Message: l.Message, Hint: l.Hint, Condition: l.Condition})
 	}
 	return out
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // examined returns what doctor says, without what differs in each run, from
@@ -52,7 +53,7 @@ func (h *host) examined(names map[string]string) string {
 // sServer starts openssl s_server, which asks for certificates of the CAs in a file.
 func (h *host) sServer(leaf *testpki.Leaf, cas []byte, options ...string) (string, *child) {
 	h.t.Helper()
-	openssl := need(h.t, "openssl")
+	openssl := testprogram.Need(h.t, "openssl")
 	cert, key := h.write("far.crt", leaf.FullChainPEM(), 0o644), h.write("far.key", leaf.KeyPEM(), 0o600)
 	c := launch(h.t, nil, openssl, append([]string{"s_server", "-accept", "127.0.0.1:0", "-www", "-Verify", "4", "-cert", cert, "-cert_chain", cert, "-key", key,
 		"-CAfile", h.write("far.cas", cas, 0o644)}, options...)...)

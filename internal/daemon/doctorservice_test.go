@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // TestDoctorService: what the daemon knows of its services, and sees of them, is examined.
 func TestDoctorService(t *testing.T) {
 	t.Parallel()
-	need(t, "nginx")
+	testprogram.Need(t, "nginx")
 	h := newHost(t)
 	first := h.identity("pcs", providerName)
 	n := h.newNginx()

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,13 +23,11 @@ func (d *Daemon) shutdown(ctx context.Context) error {
 	d.opening.Lock()
 	d.stopping = true
 	d.opening.Unlock()
-	d.mu.Lock()
-	tunnels, patience := slices.Concat(d.tunnels, d.removed), d.config.Limits.Drain
-	d.mu.Unlock()
+	patience := d.currentConfig().Limits.Drain
 	d.record1("stopping", slog.LevelInfo, "stopping", slog.Duration("drain", patience))
 	impatient, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	drained := d.drain(impatient, tunnels, patience)
+	drained := d.drain(impatient, d.everyTunnel(), patience)
 	d.record1("stopped", slog.LevelInfo, "stopped", slog.Int("connections_cut", drained))
 	return nil
 }
@@ -40,9 +37,7 @@ func (d *Daemon) shutdown(ctx context.Context) error {
 // ended, only SIGINT counts. The end of the other process ends the wait, too, unless that was asked to: what starts in its
 // place has to wait for this one.
 func (d *Daemon) leave(ctx context.Context) error {
-	d.mu.Lock()
-	tunnels, patience := slices.Concat(d.tunnels, d.removed), d.config.Limits.Drain
-	d.mu.Unlock()
+	patience := d.currentConfig().Limits.Drain // as was said, also where the new process soon tells of another
 	impatient, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ending := []os.Signal{syscall.SIGINT}
@@ -70,7 +65,7 @@ func (d *Daemon) leave(ctx context.Context) error {
 		}
 		lost <- err
 	}()
-	cut := d.drain(impatient, tunnels, patience)
+	cut := d.drain(impatient, d.everyTunnel(), patience)
 	d.awaitOlder(impatient, left)
 	_ = handover.Barrier() // nobody is left to be told
 	d.record1("left", slog.LevelInfo, "stopped; another process has taken over", slog.Int("connections_cut", cut))

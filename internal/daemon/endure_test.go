@@ -300,7 +300,7 @@ func TestTunnelIsBoundOnceItsSlotIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.commit(c, prepared); err != nil { // nothing was staged
+	if err := d.commit(c, prepared, nil); err != nil { // nothing was staged
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -312,7 +312,7 @@ func TestTunnelIsBoundOnceItsSlotIsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.stage(ctx, c)
-		if err := d.commit(c, prepared); err != nil {
+		if err := d.commit(c, prepared, nil); err != nil {
 			t.Fatal(err)
 		}
 		if d.tunnels[0].binding.slot() != nil {

@@ -51,6 +51,7 @@ func readLines(t *testing.T) *lineCode {
 		"recordDelivery": words(t, "../deliver/deliver.go", func(_, typ string) bool { return typ == "EventKind" }),
 		"onInbox":        prefixed("inbox_", words(t, "../inbox/event.go", func(_, typ string) bool { return typ == "Kind" })),
 		"recordTrouble":  prefixed("tunnel_", words(t, "../tunnel/observer.go", func(_, typ string) bool { return typ == "TroubleKind" })),
+		"logAlert":       prefixed("alert_", words(t, "../alert/message.go", func(_, typ string) bool { return typ == "Event" })),
 		"recordRefusal":  append(prefixed("handshake_", without(words(t, "../tunnel/observer.go", func(_, typ string) bool { return typ == "Result" }), "accepted")), eventCut),
 	}}
 	for name, kinds := range r.kinds {

@@ -109,9 +109,9 @@ func sorted[T cmp.Ordered](in []T) []T {
 
 const (
 	eventPage   = "../../docs/logs.md"
-	eventsBegin = "<!-- events: made from internal/daemon/eventnames.go by go test ./internal/daemon -run LogPage -update -->\n"
+	eventsBegin = "<!-- events: made from internal/daemon/eventtable_test.go by go test ./internal/daemon -run LogPage -update -->\n"
 	eventsEnd   = "<!-- end of events -->\n"
-	keysBegin   = "<!-- keys: made from internal/daemon/eventnames.go -->\n"
+	keysBegin   = "<!-- keys: made from internal/daemon/eventtable_test.go -->\n"
 	keysEnd     = "<!-- end of keys -->\n"
 )
 

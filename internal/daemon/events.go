@@ -19,6 +19,7 @@ const maxHanded = 1024
 
 // post hands work to the goroutine that writes the log.
 func (d *Daemon) post(work func()) {
+	defer d.pages.changed.tell() // what is worth a line may be on the status page
 	select {
 	case d.events <- work:
 	default:
@@ -53,10 +54,12 @@ func (d *Daemon) onRotate(e rotate.Event) {
 		}
 		return
 	}
+	d.wakeAlerts()
 	switch e.Kind {
 	case rotate.EventRotated:
 		d.metrics.rotated(e.Slot, e.Latency, e.Time)
 		d.store.forget(e.Slot)
+		d.memories.left(e.Slot, e.From, e.Environment)
 		d.wakeRequests(e.Slot)
 		d.wakeReadiness()
 		d.services.WakeSlot(e.Slot)
@@ -76,7 +79,7 @@ func (d *Daemon) onRotate(e rotate.Event) {
 		d.metrics.notRotated(e.Slot, "pending", e.Reason)
 	case rotate.EventCleared:
 		if e.Slot != "" {
-			d.metrics.lastGood.WithLabelValues(e.Slot).Set(1)
+			d.metrics.cleared(e.Slot)
 		}
 	case rotate.EventWatchLost, rotate.EventOverflow:
 		d.metrics.watchLost.WithLabelValues(e.Reason).Inc()

@@ -257,6 +257,10 @@ func (d *Daemon) tellSuppressed(now time.Time) {
 		tell(t.name, t.tally.refusals)
 		tell(t.name, t.tally.cuts)
 	}
+	if p := d.pages.peers; p != nil {
+		tell(webName, p.refusals)
+		tell(webName, p.cuts)
+	}
 	for _, b := range []*sharedBudget{d.auditRefusals, d.auditCuts} {
 		if n := b.suppressed(now); n > 0 {
 			d.keepAudit(auditLine{Time: now, Event: eventSuppressed, Count: n, Actor: actor{UID: d.uid, PID: d.pid, Via: viaTunnel}})

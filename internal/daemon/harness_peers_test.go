@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // hosts counts loopback addresses given away.
@@ -23,14 +24,14 @@ var hosts atomic.Int64
 // child is a program on the other side of a tunnel.
 type child struct {
 	cmd    *exec.Cmd
-	output *lockedBuffer
+	output *testprogram.Output
 }
 
 // launch starts a program with open files as descriptors 3 and up. It is killed
 // when the test ends.
 func launch(t *testing.T, files []*os.File, program string, args ...string) *child {
 	t.Helper()
-	c := &child{cmd: exec.Command(program, args...), output: &lockedBuffer{}}
+	c := &child{cmd: exec.Command(program, args...), output: &testprogram.Output{}}
 	c.cmd.ExtraFiles = files
 	c.cmd.Stdout, c.cmd.Stderr = c.output, c.output
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 	"github.com/spinecert/spinecert/pki"
 )
 
@@ -158,8 +159,8 @@ func (n *nginx) start() {
 		_, err := os.Stat(n.h.path("nginx/spine/current/key.pem"))
 		return err == nil
 	})
-	n.cmd = exec.Command(need(n.h.t, "nginx"), "-p", n.h.path("nginx"), "-c", n.h.path("nginx/nginx.conf"))
-	out := &lockedBuffer{}
+	n.cmd = exec.Command(testprogram.Need(n.h.t, "nginx"), "-p", n.h.path("nginx"), "-c", n.h.path("nginx/nginx.conf"))
+	out := &testprogram.Output{}
 	n.cmd.Stdout, n.cmd.Stderr = out, out
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := n.cmd.Start(); err != nil {

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -12,13 +11,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // TestMain lets the test binary be spinecertd, so that tests start, signal and
@@ -49,27 +48,10 @@ type host struct {
 	root   *testpki.Authority
 	sub    *testpki.Authority
 	cmd    *exec.Cmd
-	output *lockedBuffer
+	output *testprogram.Output
 	exited chan error
 	client *admin.Client
 	web    string
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 func newHost(t *testing.T) *host {
@@ -144,7 +126,7 @@ func (h *host) start(env ...string) {
 
 func (h *host) spawn(env ...string) {
 	h.t.Helper()
-	h.output = &lockedBuffer{}
+	h.output = &testprogram.Output{}
 	h.cmd.Env = append(append(os.Environ(), "SPINECERTD_TEST_RUN=1"), env...)
 	h.cmd.Stdout, h.cmd.Stderr = h.output, h.output
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -284,19 +266,4 @@ func backend(t *testing.T) string {
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { _ = s.Close() })
 	return l.Addr().String()
-}
-
-// need skips a test whose program is missing; in CI that is a failure.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	for _, dir := range []string{"", "/usr/sbin/", "/sbin/"} {
-		if path, err := exec.LookPath(dir + program); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not installed, and CI must have it", program)
-	}
-	t.Skipf("%s is not installed", program)
-	return ""
 }

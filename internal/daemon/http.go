@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"github.com/spinecert/spinecert/internal/handover"
 	"github.com/spinecert/spinecert/internal/tunnel"
 )
@@ -33,14 +31,14 @@ func (d *Daemon) listenAdmin(ctx context.Context) (err error) {
 	return nil
 }
 
-// listenHTTP opens the address for metrics and health, if there is one.
+// listenHTTP opens the address of metrics, health and the status page, if there is one.
 func (d *Daemon) listenHTTP(ctx context.Context) (err error) {
 	address := d.config.Admin.HTTP
 	if d.web, err = d.inherited(handover.HTTP, address); d.web != nil || err != nil || address == "" {
 		return err
 	}
 	var lc net.ListenConfig
-	if d.web, err = lc.Listen(ctx, "tcp", address); err != nil {
+	if d.web, err = lc.Listen(ctx, httpNetwork(address), address); err != nil {
 		return adviseListen(fmt.Errorf("open admin.http.listen %q: %w", address, errors.Unwrap(err)))
 	}
 	return nil
@@ -60,32 +58,7 @@ func serveHTTP(ctx context.Context, s *http.Server, l net.Listener) error {
 	return <-ended
 }
 
-// webServer serves metrics and health, to GET and on loopback names only: a
-// browser on this host must not be talked into reading it for another site.
-func (d *Daemon) webServer() *http.Server {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerForTransactional(d.gatherer(), promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		health(w, d.turning(time.Now(), loopStalled), "ok", "the run loop does not turn")
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		health(w, d.usable(), d.summary(), d.summary())
-	})
-	return &http.Server{
-		Handler: loopbackHost(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-	}
-}
-
-func health(w http.ResponseWriter, ok bool, good, bad string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	if !ok {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		good = bad
-	}
-	_, _ = fmt.Fprintln(w, good)
-}
-
+// loopbackHost answers who asks by a loopback name.
 func loopbackHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host

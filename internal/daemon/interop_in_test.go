@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // versions are the TLS versions of these tests: names of tunnels end with suffix.
@@ -47,7 +49,7 @@ func mustRead(t *testing.T, path string) []byte {
 
 func TestInboundOpenSSL(t *testing.T) {
 	t.Parallel()
-	openssl := need(t, "openssl")
+	openssl := testprogram.Need(t, "openssl")
 	h := inboundHost(t)
 	for _, v := range versions {
 		client := func(ca, tunnel string, args ...string) (string, error) {
@@ -77,7 +79,7 @@ func TestInboundOpenSSL(t *testing.T) {
 
 func TestInboundCurl(t *testing.T) {
 	t.Parallel()
-	curl := need(t, "curl")
+	curl := testprogram.Need(t, "curl")
 	h := inboundHost(t)
 	for _, v := range versions {
 		_, port, _ := strings.Cut(h.listen("in"+v.suffix), ":")
@@ -100,7 +102,7 @@ func TestInboundCurl(t *testing.T) {
 
 func TestInboundNginx(t *testing.T) {
 	t.Parallel()
-	nginx := need(t, "nginx")
+	nginx := testprogram.Need(t, "nginx")
 	h := inboundHost(t)
 	servers := ""
 	for _, v := range versions {
@@ -139,7 +141,7 @@ func TestInboundNginx(t *testing.T) {
 
 func TestInboundHAProxy(t *testing.T) {
 	t.Parallel()
-	haproxy := need(t, "haproxy")
+	haproxy := testprogram.Need(t, "haproxy")
 	h := inboundHost(t)
 	config := "defaults\n mode http\n timeout connect 20s\n timeout client 30s\n timeout server 30s\n option httpclose\n http-reuse never\n retries 0\n"
 	for _, v := range versions {

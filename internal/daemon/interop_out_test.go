@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 const serverName = "sds.national.ncrs.nhs.uk"
@@ -107,7 +108,7 @@ func (h *host) handshakeRefused(tunnel, body string, _ error) {
 
 func TestOutboundOpenSSL(t *testing.T) {
 	t.Parallel()
-	openssl := need(t, "openssl")
+	openssl := testprogram.Need(t, "openssl")
 	h := newHost(t)
 	h.servers()
 	addresses := map[string]string{}
@@ -132,7 +133,7 @@ func TestOutboundOpenSSL(t *testing.T) {
 
 func TestOutboundNginx(t *testing.T) {
 	t.Parallel()
-	nginx := need(t, "nginx")
+	nginx := testprogram.Need(t, "nginx")
 	h := newHost(t)
 	h.servers()
 	addresses, config := map[string]string{}, ""
@@ -167,7 +168,7 @@ func TestOutboundNginx(t *testing.T) {
 
 func TestOutboundHAProxy(t *testing.T) {
 	t.Parallel()
-	haproxy := need(t, "haproxy")
+	haproxy := testprogram.Need(t, "haproxy")
 	h := newHost(t)
 	h.servers()
 	files, list := listeners(t, len(serverKinds))

@@ -68,6 +68,7 @@ func (d *Daemon) wakeRequests(slot string) {
 
 // onManage tells what happened to requests.
 func (d *Daemon) onManage(e manage.Event) {
+	d.wakeAlerts()
 	level, text := slog.LevelInfo, ""
 	switch e.Kind {
 	case manage.RequestMade:

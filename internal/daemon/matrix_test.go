@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // NHS's provider suite presents six kinds of clients (SPINE.md, 2): valid,
 // expired, wrong name, wrong authority, revoked, none.
 func TestProviderMatrix(t *testing.T) {
-	curl := need(t, "curl")
+	curl := testprogram.Need(t, "curl")
 	h := newHost(t)
 	h.identity("pcs", providerName)
 	h.identity("valid", peerName)

@@ -17,22 +17,22 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 
-	rotations   *prometheus.CounterVec
-	latency     prometheus.Histogram
-	lastGood    *prometheus.GaugeVec
-	lastSuccess *prometheus.GaugeVec
-	handshakes  *prometheus.CounterVec
-	cut         *prometheus.CounterVec
-	fromCN      *prometheus.CounterVec
-	unchecked   *prometheus.CounterVec
-	unlogged    *prometheus.CounterVec
-	crlFetches  *prometheus.CounterVec
-	deliveries  *prometheus.CounterVec
-	rollbacks   *prometheus.CounterVec
-	reloaded    prometheus.Gauge
-	lostEvents  prometheus.Counter
-	watchLost   *prometheus.CounterVec
-	build       prometheus.Gauge
+	latency    prometheus.Histogram
+	handshakes *prometheus.CounterVec
+	cut        *prometheus.CounterVec
+	fromCN     *prometheus.CounterVec
+	unchecked  *prometheus.CounterVec
+	unlogged   *prometheus.CounterVec
+	crlFetches *prometheus.CounterVec
+	deliveries *prometheus.CounterVec
+	rollbacks  *prometheus.CounterVec
+	reloaded   prometheus.Gauge
+	lostEvents prometheus.Counter
+	watchLost  *prometheus.CounterVec
+	alertsSent *prometheus.CounterVec
+	build      prometheus.Gauge
+
+	rotations rotations // its series are those of facts.go
 }
 
 const namespace = "spinecert"
@@ -41,23 +41,18 @@ func newMetrics(version string) *metrics {
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 	}
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
-	}
 	m := &metrics{
-		registry:    prometheus.NewRegistry(),
-		rotations:   vec("rotations_total", "Candidates of a slot: published, or not and why. Told once per candidate and reason.", "slot", "result", "reason"),
-		lastGood:    gauge("slot_last_rotation_successful", "1 if what the slot's source held last is what the slot serves, else 0.", "slot"),
-		lastSuccess: gauge("slot_last_rotation_success_timestamp_seconds", "When the slot last published a generation.", "slot"),
-		handshakes:  vec("tunnel_handshakes_total", "TLS handshakes of a tunnel by result (accepted, refused, audited, limited, failed) and reason.", "tunnel", "result", "reason"),
-		cut:         vec("tunnel_connections_cut_total", "Open connections that the daemon ended, by reason.", "tunnel", "reason"),
-		fromCN:      vec("peer_name_from_cn_total", "Accepted peers whose name was read from the common name, as they have no SAN.", "tunnel"),
-		unchecked:   vec("peers_accepted_unchecked_total", "Accepted peers whose revocation could not be checked, by reason.", "tunnel", "reason"),
-		unlogged:    vec("refusal_lines_suppressed_total", "Refusals and cuts that the log does not name one by one, as there were too many.", "tunnel"),
-		crlFetches:  vec("crl_fetches_total", "Requests for a CRL by result: fetched, unchanged, failed (no answer) or refused (a bad one).", "environment", "result"),
-		deliveries:  vec("service_deliveries_total", "Deliveries to a service by result: proved, failed (each cause once), rolled_back.", "service", "result"),
-		rollbacks:   vec("service_rollbacks_total", "Times that a service was taken back to what was proved before.", "service"),
-		watchLost:   vec("watch_failures_total", "Times that the kernel's file events could not be relied on; the poll goes on.", "kind"),
+		registry:   prometheus.NewRegistry(),
+		handshakes: vec("tunnel_handshakes_total", "TLS handshakes of a tunnel by result (accepted, refused, audited, limited, failed) and reason.", "tunnel", "result", "reason"),
+		cut:        vec("tunnel_connections_cut_total", "Open connections that the daemon ended, by reason.", "tunnel", "reason"),
+		fromCN:     vec("peer_name_from_cn_total", "Accepted peers whose name was read from the common name, as they have no SAN.", "tunnel"),
+		unchecked:  vec("peers_accepted_unchecked_total", "Accepted peers whose revocation could not be checked, by reason.", "tunnel", "reason"),
+		unlogged:   vec("refusal_lines_suppressed_total", "Refusals and cuts that the log does not name one by one, as there were too many.", "tunnel"),
+		crlFetches: vec("crl_fetches_total", "Requests for a CRL by result: fetched, unchanged, failed (no answer) or refused (a bad one).", "environment", "result"),
+		deliveries: vec("service_deliveries_total", "Deliveries to a service by result: proved, failed (each cause once), rolled_back.", "service", "result"),
+		rollbacks:  vec("service_rollbacks_total", "Times that a service was taken back to what was proved before.", "service"),
+		alertsSent: vec("alerts_sent_total", "Messages to a sink of alerts by result: sent, failed (it is tried again) or dropped (given up, as too many waited).", "sink", "result"),
+		watchLost:  vec("watch_failures_total", "Times that the kernel's file events could not be relied on; the poll goes on.", "kind"),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: "rotation_latency_seconds",
 			Help:    "From the first sign of a change to the publication of the generation made of it.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30, 300}}),
@@ -77,9 +72,9 @@ func newMetrics(version string) *metrics {
 
 // own returns the collectors whose series docs/metrics.md lists, with facts.
 func (m *metrics) own() []prometheus.Collector {
-	return []prometheus.Collector{m.rotations, m.latency, m.lastGood, m.lastSuccess, m.handshakes, m.cut, m.fromCN, m.unchecked,
+	return []prometheus.Collector{m.latency, m.handshakes, m.cut, m.fromCN, m.unchecked,
 		m.unlogged, m.crlFetches, m.deliveries, m.rollbacks,
-		m.reloaded, m.lostEvents, m.watchLost, m.build}
+		m.reloaded, m.lostEvents, m.watchLost, m.alertsSent, m.build}
 }
 
 // handshake counts one handshake.
@@ -99,30 +94,9 @@ func (m *metrics) handshake(name string, h tunnel.Handshake) {
 	}
 }
 
-func (m *metrics) rotated(slot string, latency time.Duration, at time.Time) {
-	m.rotations.WithLabelValues(slot, "published", "").Inc()
-	m.latency.Observe(latency.Seconds())
-	m.lastGood.WithLabelValues(slot).Set(1)
-	m.lastSuccess.WithLabelValues(slot).Set(seconds(at))
-}
-
-// restored is what a start finds in the state directory: no rotation.
-func (m *metrics) restored(slot string, at time.Time) {
-	m.lastGood.WithLabelValues(slot).Set(1)
-	m.lastSuccess.WithLabelValues(slot).Set(seconds(at))
-}
-
-func (m *metrics) notRotated(slot, result, reason string) {
-	m.rotations.WithLabelValues(slot, result, reason).Inc()
-	m.lastGood.WithLabelValues(slot).Set(0)
-}
-
 // forgetSlot, forgetEnvironment, forgetTunnel and forgetService end the series of what left the configuration.
 func (m *metrics) forgetSlot(name string) {
-	l := prometheus.Labels{"slot": name}
-	m.rotations.DeletePartialMatch(l)
-	m.lastGood.DeletePartialMatch(l)
-	m.lastSuccess.DeletePartialMatch(l)
+	m.rotations.forget(name)
 }
 
 func (m *metrics) forgetEnvironment(name string) {

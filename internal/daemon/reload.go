@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/alert"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/internal/tunnel"
@@ -79,12 +80,16 @@ func (d *Daemon) reloadConfig(ctx context.Context) error {
 	if err := d.plan(next).Check(); err != nil {
 		return err
 	}
+	sinks, err := d.sinks(next)
+	if err != nil {
+		return err
+	}
 	prepared, err := d.prepareTunnels(next)
 	if err != nil {
 		return err
 	}
 	d.stage(ctx, next)
-	if err := d.commit(next, prepared); err != nil {
+	if err := d.commit(next, prepared, sinks); err != nil {
 		return err
 	}
 	d.tellConfiguration(next)
@@ -104,7 +109,7 @@ func (d *Daemon) isStopping() bool {
 }
 
 // commit puts a configuration in force. It only fails once the daemon is stopping.
-func (d *Daemon) commit(next *config.Config, prepared []preparedTunnel) error {
+func (d *Daemon) commit(next *config.Config, prepared []preparedTunnel, sinks []alert.Sink) error {
 	writers := d.writerIDs(next.Admin.Writers)
 	d.opening.Lock()
 	defer d.opening.Unlock()
@@ -121,6 +126,8 @@ func (d *Daemon) commit(next *config.Config, prepared []preparedTunnel) error {
 	d.gate.SetLimits(gateLimits(next.Limits))
 	d.commitTunnels(prepared)
 	d.services.Apply(next.Services)
+	d.alerts.apply(next, sinks)
+	d.pages.peers.apply(next.Admin)
 	d.wakeReview() // peers may be permitted no longer
 	return nil
 }
@@ -146,12 +153,15 @@ func needsRestart(a, b *config.Config) error {
 			return needsNewStart(b.File, c.key, c.was, c.is)
 		}
 	}
+	if was, is := a.Admin.HTTPSlot, b.Admin.HTTPSlot; (was == "") != (is == "") { // who is connected speaks the other protocol
+		return needsNewStart(b.File, "admin.http.slot", was, is)
+	}
 	return nil
 }
 
 func needsNewStart(file, key, was, is string) error {
 	hint := "restart the daemon, or put the old value back"
-	if key == "admin.http.listen" || key == "log.format" { // which an upgrade takes
+	if key == "admin.http.listen" || key == "admin.http.slot" || key == "log.format" { // which an upgrade takes
 		hint = "spinecert upgrade, or restart the daemon; or put the old value back"
 	}
 	return config.Problems{{File: file, Key: key, Message: fmt.Sprintf("cannot change from %q to %q while running", was, is), Hint: hint}}
@@ -292,19 +302,6 @@ func (d *Daemon) forgetTunnel(t *liveTunnel) {
 	if !slices.ContainsFunc(d.tunnels, func(l *liveTunnel) bool { return l.name == t.name }) {
 		d.metrics.forgetTunnel(t.name)
 	}
-}
-
-func (b *binding) close() {
-	if e := b.endpoint.Load(); e != nil {
-		e.Close()
-	}
-}
-
-func (b *binding) slot() *rotate.Slot {
-	if e := b.endpoint.Load(); e != nil {
-		return e.Slot()
-	}
-	return nil
 }
 
 // refreshMaterial has every source read again and names those that were not taken.

@@ -35,6 +35,7 @@ func (d *Daemon) keepReviewing(ctx context.Context) {
 		for _, t := range d.everyTunnel() {
 			t.tunnel.Review(undated)
 		}
+		d.pages.peers.review(undated)
 	}
 }
 

@@ -257,7 +257,7 @@ func TestWhatWakesTheReview(t *testing.T) {
 	}{
 		"trust":         {func() { d.onRotate(rotate.Event{Kind: rotate.EventTrustChanged, Environment: "live", Trust: state}) }, 1},
 		"trust, often":  {func() { d.wakeReview(); d.wakeReview(); d.wakeReview() }, 1},
-		"configuration": {func() { _ = d.commit(d.config, nil) }, 1},
+		"configuration": {func() { _ = d.commit(d.config, nil, nil) }, 1},
 		"a rotation":    {func() { d.onRotate(rotate.Event{Kind: rotate.EventPending, Slot: "slot-0"}) }, 0},
 	} {
 		for len(d.changed) > 0 {

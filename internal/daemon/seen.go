@@ -1,11 +1,11 @@
 package daemon
 
 import (
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/anchor"
+	"github.com/spinecert/spinecert/internal/order"
 	"github.com/spinecert/spinecert/internal/tunnel"
 	"github.com/spinecert/spinecert/pki"
 )
@@ -80,7 +80,7 @@ func (s *seen) of(environment string) []anchor.Peer {
 	for _, p := range s.peers[environment] {
 		out = append(out, *p)
 	}
-	slices.SortFunc(out, func(a, b anchor.Peer) int { return b.Last.Compare(a.Last) })
+	order.Sort(out, func(a, b anchor.Peer) int { return b.Last.Compare(a.Last) })
 	return out
 }
 

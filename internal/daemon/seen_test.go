@@ -53,7 +53,7 @@ state: {directory: state}
 		}
 		prepared, err := d.prepareTunnels(&next)
 		if err == nil {
-			err = d.commit(&next, prepared)
+			err = d.commit(&next, prepared, nil)
 		}
 		if err != nil {
 			t.Fatal(err)

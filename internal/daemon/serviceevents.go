@@ -21,6 +21,7 @@ const (
 // onDeliver is told what happens to services, by the goroutine of each. It counts, and
 // leaves the rest to others.
 func (d *Daemon) onDeliver(e deliver.Event) {
+	d.wakeAlerts()
 	d.countDelivery(e)
 	line := auditLine{Time: e.Time, Event: string(e.Kind), Service: e.Service, Slot: e.Slot, From: e.From.Generation, To: e.To.Generation,
 		Digest: e.To.Digest, Reason: e.Reason, Actor: actor{UID: d.uid, PID: d.pid, Via: viaService}}

@@ -15,12 +15,13 @@ import (
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // TestServiceNginx is the story of one service: delivered, rotated, broken, held, mended.
 func TestServiceNginx(t *testing.T) {
 	t.Parallel()
-	need(t, "nginx")
+	testprogram.Need(t, "nginx")
 	h := newHost(t)
 	first := h.identity("pcs", providerName)
 	n := h.newNginx()

@@ -23,7 +23,7 @@ func (d *Daemon) status(context.Context) admin.Status {
 	requests, _ := d.manager.RequestStatus(now)
 	services := d.services.Status()
 	s := admin.Status{
-		Version: d.version, PID: d.pid, Started: d.started.UTC().Truncate(time.Second), Ready: d.usable(), Config: d.configStatus(),
+		Version: d.version, PID: d.pid, Started: d.started.UTC().Truncate(time.Second), Ready: d.usable(), Page: d.pageAddress(), Config: d.configStatus(),
 		Environments: []admin.Environment{}, Slots: []admin.Slot{}, Tunnels: []admin.Tunnel{},
 		Services: []admin.Service{}, Requests: requests, Conditions: d.conditions(now, requests, services),
 	}
@@ -43,6 +43,17 @@ func (d *Daemon) status(context.Context) admin.Status {
 		s.Services = append(s.Services, serviceFacts(&services[i]))
 	}
 	return s
+}
+
+// pageAddress is where the status page is, as the kernel chose the port.
+func (d *Daemon) pageAddress() string {
+	switch {
+	case d.web == nil:
+		return ""
+	case d.currentConfig().Admin.HTTPSlot != "":
+		return "https://" + d.web.Addr().String() + "/"
+	}
+	return "http://" + d.web.Addr().String() + "/"
 }
 
 // adviseEmpty says of slots that have nothing and were asked for what is next.
@@ -223,7 +234,7 @@ func describe(k *rotate.Keeper) (string, bool) {
 // backend is what the admin API does.
 func (d *Daemon) backend() admin.Backend {
 	return admin.Backend{
-		Status: d.status,
+		Status: d.status, Timeline: d.statusWithTimeline,
 		Writers: func() []int {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -235,6 +246,7 @@ func (d *Daemon) backend() admin.Backend {
 		Upgrade:    d.upgrade,
 		Rotate:     exclusive(d, d.rotateNow),
 		NewRequest: exclusive(d, d.newRequest), Cancel: exclusive(d, d.cancelRequest), Request: d.showRequest, Import: exclusive(d, d.importAnswer), Rollback: exclusive(d, d.rollback),
+		Alerts:    d.alertBackend(),
 		Trust:     &admin.TrustBackend{List: d.trustList, Diff: d.trustDiff, Add: exclusive(d, d.trustAdd), Accept: exclusive(d, d.trustAccept), Carry: exclusive(d, d.trustCarry)},
 		Doctor:    d.examine,
 		Deliver:   d.deliver,

@@ -78,12 +78,8 @@ func refusalOf(err error) *handover.Refusal {
 	return r
 }
 
-// takeOver waits until everything is this process's, if it takes over from another. Nothing
-// may have been changed before.
+// takeOver waits until everything of the process before is this one's. Nothing may have been changed before.
 func (d *Daemon) takeOver(ctx context.Context) error {
-	if d.before == nil {
-		return nil
-	}
 	if err := d.before.Ready(ctx, d.summary(), d.stock()); err != nil {
 		d.gate.Relinquish() // the files of its sockets stay
 		return err

@@ -37,7 +37,7 @@ func (h *host) trust() admin.TrustEnvironment {
 
 func (h *host) hasCondition(code string) bool {
 	h.t.Helper()
-	return slices.ContainsFunc(h.status().Conditions, func(c admin.Condition) bool { return c.Code == code && c.Subject == "t" })
+	return slices.ContainsFunc(h.status().Conditions, func(c admin.Condition) bool { return string(c.Code) == code && c.Subject == "t" })
 }
 
 // TestTrustIsAddedAndDropped: CAs come with their fingerprints, stay over a restart,

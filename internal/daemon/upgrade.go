@@ -149,8 +149,7 @@ func (d *Daemon) startSuccessor() (*handover.Successor, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := d.file
-	return handover.Start(handover.Offer{Program: d.program, Arguments: []string{"--config", file}, Version: d.version,
+	return handover.Start(handover.Offer{Program: d.program, Arguments: []string{"--config", d.file}, Version: d.version,
 		State: d.store.Path(), Supervised: systemd.Supervised(), Files: files})
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/state"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // startInstalled starts a copy of the program, in the place of which another can be put. What
@@ -29,7 +30,7 @@ func (h *host) startInstalled() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.cmd, h.output = exec.Command(program, "--config", h.path("spinecert.yaml")), &lockedBuffer{}
+	h.cmd, h.output = exec.Command(program, "--config", h.path("spinecert.yaml")), &testprogram.Output{}
 	h.cmd.Env = append(os.Environ(), "SPINECERTD_TEST_RUN=1")
 	h.cmd.Stdout, h.cmd.Stderr = log, log
 	if err := h.cmd.Start(); err != nil {

@@ -138,7 +138,13 @@ func TestMetricsAreDocumented(t *testing.T) {
 			have[m[1]] = kindOf(c) + " " + strings.Join(labels, ",")
 		}
 	}
-	for _, f := range fact.all() {
+	for i, f := range families {
+		if i > 0 && families[i-1].name >= f.name {
+			t.Errorf("%s comes after %s", f.name, families[i-1].name)
+		}
+		if _, counted := have[f.name]; counted || strings.ContainsAny(f.help, "\\\n") {
+			t.Errorf("%s is in the registry as well, or its help wants to be escaped", f.name)
+		}
 		if !slices.IsSorted(f.labels) {
 			t.Errorf("the labels of %s are not sorted", f.name)
 		}
@@ -146,7 +152,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		if len(labels) == 0 {
 			labels = []string{"none"}
 		}
-		have[f.name] = strings.ToLower(f.kind.String()) + " " + strings.Join(labels, ",")
+		have[f.name] = f.kind + " " + strings.Join(labels, ",")
 	}
 	if diff := cmp.Diff(have, documentedSeries(t)); diff != "" {
 		t.Errorf("program (-) and docs/metrics.md (+) differ:\n%s", diff)

@@ -117,3 +117,16 @@ func (b *binding) Review(chain []*x509.Certificate, v trust.Verdict, now time.Ti
 	}
 	return e.Review(chain, v, now, undated)
 }
+
+func (b *binding) close() {
+	if e := b.endpoint.Load(); e != nil {
+		e.Close()
+	}
+}
+
+func (b *binding) slot() *rotate.Slot {
+	if e := b.endpoint.Load(); e != nil {
+		return e.Slot()
+	}
+	return nil
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/spinecert/spinecert/internal/deliver/failure"
 	"github.com/spinecert/spinecert/internal/deliver/set"
 	"github.com/spinecert/spinecert/internal/format"
+	"github.com/spinecert/spinecert/internal/order"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
@@ -123,7 +124,7 @@ func (d *desired) withLists() error {
 // listsOf returns the lists of a state, each once, in an order that is always the same.
 func listsOf(state *trust.State) []*trust.CRL {
 	lists := slices.Clone(state.CRLs())
-	slices.SortFunc(lists, func(a, b *trust.CRL) int {
+	order.Sort(lists, func(a, b *trust.CRL) int {
 		x, y := a.Digest(), b.Digest()
 		return bytes.Compare(x[:], y[:])
 	})

@@ -128,7 +128,7 @@ func guardRules(t *testing.T) []string {
 // commands returns what `spinecert` can be followed by, and what will come later.
 // Subcommands are not told from commands: both stand after the program's name or
 // after their parent's.
-func commands(t *testing.T) (have, later []string) {
+func commands(t *testing.T) (have []string) {
 	t.Helper()
 	for _, f := range files(t, "internal/cli") {
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -139,18 +139,9 @@ func commands(t *testing.T) (have, later []string) {
 						have = append(have, strings.Fields(use)[0])
 					}
 				}
-			case *ast.FuncDecl:
-				if n.Name.Name == "laterCommands" {
-					ast.Inspect(n, func(n ast.Node) bool {
-						if e, ok := n.(ast.Expr); ok {
-							later = appendString(later, e)
-						}
-						return true
-					})
-				}
 			}
 			return true
 		})
 	}
-	return have, later
+	return have
 }

@@ -62,18 +62,6 @@ func clockSynchronised(_ context.Context, o Outside, r *report) {
 	}
 }
 
-// clockSuspect: the daemon saw the clock jump.
-func clockSuspect(_ context.Context, o Outside, r *report) {
-	if o.Status == nil {
-		return
-	}
-	for _, c := range o.Status.Conditions {
-		if c.Code == "clock_suspect" {
-			r.fail("clock", c.Hint, "the daemon does not rely on the clock since %s, and ends nothing for dates alone: %s", stamp(c.Since), c.Message)
-		}
-	}
-}
-
 // clockAndAudit: time does not run backwards. What was written last was written
 // before now.
 func clockAndAudit(_ context.Context, in Inside, r *report) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
@@ -21,6 +22,7 @@ func crlMode(_ context.Context, e environment, r *report) {
 	switch trust.Mode(e.config.Revocation) {
 	case trust.Off:
 		r.warn(e.Name(), "set revocation: require, once every route below is ok", "environment %s has revocation: off: a revoked peer is accepted", e.Name())
+		r.as(e.condition(condition.RevocationOff, ""))
 	case trust.Prefer:
 		r.warn(e.Name(), "set revocation: require, once every route below is ok", "environment %s has revocation: prefer: a peer whose CRL is not at hand is accepted", e.Name())
 	}
@@ -115,6 +117,7 @@ func crlRoutes(ctx context.Context, e environment, r *report) {
 	r.lines = append(r.lines, each(len(routes), atOnce, func(i int) []Line {
 		part := &report{code: r.code}
 		e.tryRoute(ctx, client, routes[i], part)
+		part.as(e.condition(condition.CRLStale, ""))
 		return part.lines
 	})...)
 }
@@ -257,6 +260,7 @@ func crlLists(_ context.Context, e environment, r *report) {
 		default:
 			r.ok(c.Origin(), "%s has %s, was issued %s ago and is good for %s", what, entries(c.Len()), days(age), days(left))
 		}
+		r.as(e.condition(condition.CRLStale, ""))
 	}
 }
 

@@ -83,6 +83,9 @@ func late(tc *tls.Conn) error {
 	return err
 }
 
+// farSoon is when the certificate of a far end is near its end. It is for others to renew.
+const farSoon = 30 * 24 * time.Hour
+
 // judge says what was found.
 func (f *farEnd) judge(w wired, what string, r *report) {
 	var refusal *trust.VerifyError
@@ -115,7 +118,7 @@ func (f *farEnd) judge(w wired, what string, r *report) {
 	if len(f.shown) == 0 {
 		return
 	}
-	if left := f.shown[0].NotAfter.Sub(w.Now); left > 0 && left <= leafSoon {
+	if left := f.shown[0].NotAfter.Sub(w.Now); left > 0 && left <= farSoon {
 		r.warn(w.name(), "tell whoever runs it", "%s: its certificate ends in %s, on %s", what, days(left), stamp(f.shown[0].NotAfter))
 	}
 }

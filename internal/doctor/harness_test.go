@@ -20,6 +20,7 @@ import (
 	"github.com/spinecert/spinecert/internal/manage"
 	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -272,7 +273,7 @@ func (w *ward) fetched(ctx context.Context, keeper *rotate.Keeper) {
 // asks for certificates of ca.
 func (w *ward) far(leaf *testpki.Leaf, ca *testpki.Authority, options ...string) string {
 	w.t.Helper()
-	openssl := need(w.t, "openssl")
+	openssl := testprogram.Need(w.t, "openssl")
 	cert, key := w.write("far.crt", leaf.CertPEM(), 0o644), w.write("far.key", leaf.KeyPEM(), 0o600)
 	chain, cas := w.write("far.chain", leaf.ChainPEM(), 0o644), w.write("far.cas", ca.BundlePEM(), 0o644)
 	args := append([]string{"s_server", "-accept", "127.0.0.1:0", "-cert", cert, "-key", key, "-cert_chain", chain, "-CAfile", cas}, options...)
@@ -319,20 +320,6 @@ func (w *ward) far(leaf *testpki.Leaf, ca *testpki.Authority, options ...string)
 	case <-time.After(long):
 	}
 	w.t.Fatal("openssl s_server does not listen")
-	return ""
-}
-
-// need skips a test whose program is missing; in CI that is a failure.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not installed, and CI must have it", program)
-	}
-	t.Skipf("%s is not installed", program)
 	return ""
 }
 

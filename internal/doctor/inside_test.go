@@ -239,8 +239,8 @@ func TestRevokedSince(t *testing.T) {
 		t.Fatal(text(lines))
 	}
 	w.write("sub.crl", w.sub.CRL(t, testpki.IDP(w.server.address+"/sub.crl"), testpki.Revoke(w.leaf.Cert.SerialNumber)), 0o644)
-	if lines := w.examine(); len(matching(lines, `fail SLOT the certificate of slot pcs is revoked: revoked: `)) != 1 {
-		t.Error(text(lines))
+	if found := matching(w.examine(), `fail SLOT the certificate of slot pcs is revoked: revoked: `); len(found) != 1 || found[0].Condition != "own_certificate_revoked/slot/pcs" {
+		t.Error(text(found))
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/spinecert/spinecert/internal/order"
 )
 
 // Level says how bad a finding is.
@@ -45,6 +47,9 @@ type Line struct {
 	Subject string `json:"subject"` // what it is about: a file, an environment, a slot, a tunnel, a service, an address
 	Message string `json:"message"` // a sentence that names the subject
 	Hint    string `json:"hint"`    // the next action; "" with OK
+	// Condition is the ID of the condition that says the same, or of those that the subject
+	// can have several of; "" where there is none. Whether it is active is another question.
+	Condition string `json:"condition,omitempty"`
 }
 
 // String returns `level CODE sentence`.
@@ -59,7 +64,7 @@ func Sort(lines []Line) {
 		}
 		return len(Codes())
 	}
-	slices.SortStableFunc(lines, func(a, b Line) int { return cmp.Compare(at(a.Code), at(b.Code)) })
+	order.Stable(lines, func(a, b Line) int { return cmp.Compare(at(a.Code), at(b.Code)) })
 }
 
 // Failed counts the lines that say fail.
@@ -99,6 +104,13 @@ func (r *report) add(level Level, subject, hint, message string) {
 		hint = cmp.Or(hint, "see the page Doctor of the manual, "+r.code)
 	}
 	r.lines = append(r.lines, Line{Level: level, Code: r.code, Subject: clip(subject), Message: clip(message), Hint: clip(hint)})
+}
+
+// as notes that the last line, if it was not OK, tells the condition of this ID.
+func (r *report) as(id string) {
+	if l := &r.lines[len(r.lines)-1]; l.Level != OK {
+		l.Condition = id
+	}
 }
 
 // clip makes one line of a text, of bounded length.

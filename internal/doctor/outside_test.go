@@ -52,9 +52,6 @@ func TestOutside(t *testing.T) {
 		{"3000", func(o *Outside) { o.Now = noon.AddDate(974, 0, 0) }, `fail CLOCK the clock says 3000`},
 		{"nobody keeps the clock", func(o *Outside) { o.Kernel = func() (KernelClock, error) { return KernelClock{}, nil } }, `warn CLOCK the kernel says that nothing`},
 		{"the kernel is silent", func(o *Outside) { o.Kernel = func() (KernelClock, error) { return KernelClock{}, os.ErrPermission } }, `warn CLOCK the kernel does not say whether`},
-		{"suspect", func(o *Outside) {
-			o.Status.Conditions = []admin.Condition{{Code: "clock_suspect", Since: noon, Message: "it jumped", Hint: "look at it"}}
-		}, `fail CLOCK the daemon does not rely on the clock since 2026-11-22T12:00:00Z, .*: it jumped`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o := healthy()

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/deliver"
 	"github.com/spinecert/spinecert/internal/deliver/set"
@@ -61,6 +62,7 @@ const longDelivery = time.Hour
 // serviceStands: it was seen to serve what its slot has.
 func serviceStands(_ context.Context, s served, r *report) {
 	c, st := s.service, s.stands
+	tells := condition.ID(condition.ServiceFailed, condition.Service, c.Name, "")
 	switch st.State {
 	case "": // no daemon
 	case deliver.InSync:
@@ -71,12 +73,14 @@ func serviceStands(_ context.Context, s served, r *report) {
 		r.ok(c.Name, "service %s has generation %d of slot %s since %s", c.Name, st.Proved.Generation, c.Slot, stamp(st.Proved.Since))
 	case deliver.Delivering:
 		s.delivering(r)
+		r.as(tells)
 	default:
 		what := "its delivery failed"
 		if st.State == deliver.Held {
 			what = fmt.Sprintf("it stays on generation %d, and generation %d is held: its delivery failed", st.Proved.Generation, st.Desired.Generation)
 		}
 		r.fail(c.Name, againHint(st.Hint, c.Name), "service %s: %s at %q since %s (%s): %s", c.Name, what, st.Step, stamp(st.Since), st.Reason, st.Error)
+		r.as(tells)
 	}
 }
 

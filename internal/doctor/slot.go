@@ -7,20 +7,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/pki/lint"
 	"github.com/spinecert/spinecert/rotate"
 	"github.com/spinecert/spinecert/trust"
-)
-
-// When the end of a certificate is near, as conditions and check have it.
-const (
-	leafSoon = 30 * 24 * time.Hour
-	leafNow  = 7 * 24 * time.Hour
 )
 
 // slot is one slot, and what it serves.
@@ -34,6 +28,11 @@ type slot struct {
 func (in Inside) slot(s *rotate.Slot) slot {
 	c, _ := in.Config.Slot(s.Name())
 	return slot{in, s, c, s.Snapshot()}
+}
+
+// condition is the ID of one of the slot.
+func (s slot) condition(code condition.Code, detail string) string {
+	return condition.ID(code, condition.Slot, s.Name(), detail)
 }
 
 // nextHint is how a slot gets its next certificate.
@@ -65,6 +64,7 @@ func slotServes(_ context.Context, s slot, r *report) {
 		level = Fail
 	}
 	r.add(level, s.Name(), cmp.Or(hint(st.Refusal), next), fmt.Sprintf("slot %s has no identity: %s", s.Name(), said(st.Refusal, "none came yet")))
+	r.as(refusalOf(s.Name(), st.Refusal))
 }
 
 // slotSource: what is served is what the source holds.
@@ -83,8 +83,12 @@ func slotSource(_ context.Context, s slot, r *report) {
 	default:
 		r.warn(s.Name(), cmp.Or(hint(st.Refusal), "mend the source; it is taken by itself"), "slot %s serves generation %d; what its source holds now is refused: %s", s.Name(), g.Number, said(st.Refusal, ""))
 	}
+	if st.Refusal != nil {
+		r.as(refusalOf(s.Name(), st.Refusal))
+	}
 	if st.Unsaved != nil {
 		r.warn(s.Name(), cmp.Or(pki.Hint(st.Unsaved), "make room, or give the state directory back to the user of the daemon"), "what slot %s serves is not on disk, and would not outlive a restart: %v", s.Name(), st.Unsaved)
+		r.as(s.condition(condition.StateUnwritable, "unsaved"))
 	}
 }
 
@@ -97,19 +101,27 @@ func slotChain(_ context.Context, s slot, r *report) {
 	v, err := state.Verify(id.Certificates(), trust.Request{Peers: trust.AnyName(), Revocation: trust.Off, Now: s.Now})
 	if err != nil {
 		var refusal *trust.VerifyError
-		next := s.nextHint()
-		if errors.As(err, &refusal) && refusal.Reason == trust.WrongEnvironment {
-			next = "give the slot the environment that its certificate is of, or get a certificate of this one"
+		next, tells := s.nextHint(), ""
+		if errors.As(err, &refusal) {
+			switch refusal.Reason {
+			case trust.WrongEnvironment:
+				next = "give the slot the environment that its certificate is of, or get a certificate of this one"
+			case trust.WeakKey, trust.WeakSignature:
+				tells = s.condition(condition.WeakAlgorithm, "")
+			}
 		}
 		r.fail(s.Name(), next, "peers will refuse the certificate of slot %s: %v", s.Name(), err)
+		r.as(tells)
 		return
 	}
 	if err := state.Revoked(v.Chain); err != nil {
 		r.fail(s.Name(), "ask for a certificate on a new key: peers that look at the CRL refuse this one", "the certificate of slot %s is revoked: %v", s.Name(), err)
+		r.as(s.condition(condition.OwnCertificateRevoked, ""))
 	}
 	for _, c := range v.Chain {
 		if k, ok := trust.Known(c); ok && k.Generation == "G1" {
 			r.warn(s.Name(), "ask for a certificate of G2, see the page From G1 to G2 of the manual", "slot %s stands under %s of G1, which is withdrawn", s.Name(), k.Name)
+			r.as(s.condition(condition.G1Chain, ""))
 			break
 		}
 	}
@@ -126,17 +138,17 @@ func slotDates(_ context.Context, s slot, r *report) {
 	if who != "" {
 		who = "; affects " + who
 	}
+	level := s.lifeLevel(left)
 	switch {
 	case left <= 0:
 		r.fail(s.Name(), s.nextHint(), "slot %s: its certificate or chain expired on %s%s", s.Name(), stamp(g.NotAfter), who)
-	case left <= leafNow:
-		r.fail(s.Name(), s.nextHint(), "slot %s: its certificate or chain ends in %s, on %s%s", s.Name(), days(left), stamp(g.NotAfter), who)
-	case left <= leafSoon:
-		r.warn(s.Name(), s.nextHint(), "slot %s: its certificate or chain ends in %s, on %s%s", s.Name(), days(left), stamp(g.NotAfter), who)
+	case level != OK:
+		r.add(level, s.Name(), s.nextHint(), fmt.Sprintf("slot %s: its certificate or chain ends in %s, on %s%s", s.Name(), days(left), stamp(g.NotAfter), who))
 	default:
 		names, _ := g.Identity.Names()
 		r.ok(s.Name(), "slot %s serves %s, generation %d, for %s, until %s", s.Name(), strings.Join(names, " "), g.Number, days(left), stamp(g.NotAfter))
 	}
+	r.as(s.condition(condition.Expiring, ""))
 }
 
 // slotNames: the certificate is for the name that the slot is for.
@@ -169,12 +181,15 @@ func slotRules(_ context.Context, s slot, r *report) {
 // slotRequests: what was asked for and has not come.
 func slotRequests(_ context.Context, s slot, r *report) {
 	for _, q := range s.Requests {
+		if q.Slot != s.Name() {
+			continue
+		}
 		switch {
-		case q.Slot != s.Name():
 		case q.State == admin.RequestAnswered:
 			r.warn(s.Name(), cmp.Or(q.Hint, "spinecert csr list says for what it waits"), "the answer to request %s of slot %s is not in force yet: %s", q.ID, s.Name(), q.LastError)
 		default:
 			r.warn(s.Name(), "send it if that was not done (spinecert csr show --mail "+q.ID+"), or ask where it is", "request %s of slot %s waits for its certificate since %s", q.ID, s.Name(), stamp(q.Created))
 		}
+		r.as(s.condition(condition.RequestPending, q.ID))
 	}
 }

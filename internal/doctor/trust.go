@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
@@ -28,8 +28,10 @@ func (in Inside) environment(e *rotate.Environment) environment {
 	return environment{in, e, c, e.Trust()}
 }
 
-// caSoon is when the end of a CA is near. A new one takes long to reach everybody.
-const caSoon = 90 * 24 * time.Hour
+// condition is the ID of one of the environment.
+func (e environment) condition(code condition.Code, detail string) string {
+	return condition.ID(code, condition.Environment, e.Name(), detail)
+}
 
 func quote(c *x509.Certificate) string { return pki.QuoteName(c.Subject) }
 
@@ -44,11 +46,22 @@ func trustInForce(_ context.Context, e environment, r *report) {
 	case st.Refusal == nil && e.state != nil:
 	case e.state == nil:
 		r.fail(e.Name(), cmp.Or(hint(st.Refusal), "name its trust files in the configuration"), "environment %s has no trust: %s", e.Name(), said(st.Refusal, "its files were not read yet"))
+		r.as(e.condition(condition.RotationRefused, ""))
 	case st.Refusal.Rule == rotate.RuleTrustShrink:
 		r.warn(e.Name(), cmp.Or(hint(st.Refusal), "spinecert trust diff --environment "+e.Name()), "the trust files of environment %s lack a CA, and wait for a word: %s", e.Name(), said(st.Refusal, ""))
+		r.as(e.condition(condition.TrustChanged, ""))
 	default:
 		r.fail(e.Name(), cmp.Or(hint(st.Refusal), "mend them; they are taken by themselves"), "the trust files of environment %s are not what is in force: %s", e.Name(), said(st.Refusal, ""))
+		r.as(e.condition(condition.RotationRefused, refusalDetail(st.Refusal)))
 	}
+}
+
+// refusalDetail tells a refusal of lists from one of trust files, as conditions do.
+func refusalDetail(r *rotate.Refusal) string {
+	if r.CRLs {
+		return "crls"
+	}
+	return ""
 }
 
 func hint(r *rotate.Refusal) string {
@@ -93,9 +106,12 @@ func trustDates(_ context.Context, e environment, r *report) {
 		switch {
 		case left <= 0:
 			r.warn(subject, fmt.Sprintf("take it out of the trust files; then: spinecert trust accept %s", e.Name()), "%s in environment %s expired on %s: nothing is accepted through it", quote(c), e.Name(), stamp(c.NotAfter))
-		case left <= caSoon:
+		case left > e.Inside.Config.Alerts.CA[0]:
+			continue
+		default:
 			r.warn(subject, "ask its authority for the next one: spinecert trust add; whoever is below it needs a certificate of that one", "%s in environment %s ends in %s, on %s", quote(c), e.Name(), days(left), stamp(c.NotAfter))
 		}
+		r.as(e.condition(condition.CAExpiring, pki.Fingerprint(c)[:8]))
 	}
 }
 
@@ -117,8 +133,10 @@ func trustKnown(_ context.Context, e environment, r *report) {
 	switch {
 	case live && len(of) > 1:
 		r.fail(e.Name(), "give each its own environment: trust files of live and of path to live never stand together", "environment %s mixes live with path to live: %s", e.Name(), names(of))
+		r.as(e.condition(condition.EnvironmentMixture, ""))
 	case len(of["int"]) > 0 && len(of["dep"]) > 0:
 		r.warn(e.Name(), "give each its own environment, unless that is meant", "environment %s accepts peers of both INT and DEP: %s", e.Name(), names(of))
+		r.as(e.condition(condition.EnvironmentMixture, ""))
 	}
 	if len(of) == 0 && e.config.Profile == string(trust.Private) {
 		return // a PKI of one's own: nothing of it is published

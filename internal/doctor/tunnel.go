@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -23,6 +24,11 @@ func (w wired) name() string { return w.Wired.Config.Name }
 
 func (w wired) outbound() bool { return w.Wired.Config.Direction == config.Outbound }
 
+// condition is the ID of one of the tunnel.
+func (w wired) condition(code condition.Code) string {
+	return condition.ID(code, condition.Tunnel, w.name(), "")
+}
+
 // tunnelOpen: it listens.
 func tunnelOpen(_ context.Context, w wired, r *report) {
 	switch w.State {
@@ -33,6 +39,7 @@ func tunnelOpen(_ context.Context, w wired, r *report) {
 		r.fail(w.name(), "see the line of the slot", "tunnel %s is closed: slot %s has no identity", w.name(), w.Wired.Config.Slot)
 	default:
 		r.fail(w.name(), "free the address, or correct listen", "tunnel %s does not listen: %s", w.name(), cmp.Or(w.LastError, w.State))
+		r.as(w.condition(condition.TunnelDown))
 	}
 }
 
@@ -41,6 +48,7 @@ func tunnelPolicy(_ context.Context, w wired, r *report) {
 	c := w.Wired.Config
 	if c.Audit {
 		r.warn(c.Name, "look at spinecert status --refusals; when nothing in it is wanted, set policy: enforce", "tunnel %s has policy: audit: whoever would be refused is let through, and counted", c.Name)
+		r.as(w.condition(condition.PolicyAudit))
 	}
 	if c.AnyPeer {
 		r.warn(c.Name, "name the peers in peers", "tunnel %s has peers: [\"*\"]: every certificate of environment %s is let in", c.Name, w.environmentOf(c.Slot))
@@ -51,6 +59,7 @@ func tunnelPolicy(_ context.Context, w wired, r *report) {
 	e, _ := w.Inside.Config.Environment(w.environmentOf(c.Slot))
 	if c.Revocation != e.Revocation && trust.Mode(c.Revocation) != trust.Require {
 		r.warn(c.Name, "take revocation out of the tunnel", "tunnel %s has revocation: %s, environment %s has %s", c.Name, c.Revocation, e.Name, e.Revocation)
+		r.as(w.condition(condition.RevocationOff))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/spinecert/spinecert/internal/config"
 	"github.com/spinecert/spinecert/internal/unit"
 	"github.com/spinecert/spinecert/rotate"
 )
@@ -103,7 +104,7 @@ func (f fitting) current() {
 func (f fitting) directories() {
 	var missing []string
 	for _, dir := range f.needs.Write {
-		if f.readOnly(dir) && !slices.ContainsFunc(f.st.Write, func(w string) bool { return below(dir, w) }) {
+		if f.readOnly(dir) && !slices.ContainsFunc(f.st.Write, func(w string) bool { return config.Within(dir, w) }) {
 			missing = append(missing, dir)
 		}
 	}
@@ -118,7 +119,7 @@ func (f fitting) directories() {
 // readOnly reports whether ProtectSystem= of systemd.exec(5) takes a directory.
 func (f fitting) readOnly(dir string) bool {
 	in := func(roots ...string) bool {
-		return slices.ContainsFunc(roots, func(root string) bool { return below(dir, root) })
+		return slices.ContainsFunc(roots, func(root string) bool { return config.Within(dir, root) })
 	}
 	switch f.st.ProtectSystem {
 	case "strict":
@@ -129,10 +130,6 @@ func (f fitting) readOnly(dir string) bool {
 		return in("/usr", "/boot", "/efi")
 	}
 	return false
-}
-
-func below(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 func (f fitting) root() bool { return f.st.User == "" || f.st.User == "root" || f.st.User == "0" }

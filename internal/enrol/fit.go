@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/order"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/trust"
 )
@@ -72,7 +73,7 @@ func (a *Answer) leafOf(pub crypto.PublicKey) (Piece, []string, error) {
 	if len(fits) == 0 {
 		return Piece{}, nil, a.noLeaf(pub)
 	}
-	slices.SortStableFunc(fits, func(x, y Piece) int { return y.Certificate.NotBefore.Compare(x.Certificate.NotBefore) })
+	order.Stable(fits, func(x, y Piece) int { return y.Certificate.NotBefore.Compare(x.Certificate.NotBefore) })
 	var notes []string
 	for _, old := range fits[1:] {
 		notes = append(notes, fmt.Sprintf("an older certificate for the same key was passed over: %s, from %s", describe(old.Certificate), date(old.Certificate.NotBefore)))

@@ -87,7 +87,7 @@ func Fingerprint(leaf *testpki.Leaf) string {
 
 // Build builds both programs as they are shipped, at once, as they have most of their packages in common.
 func Build(ctx context.Context, directory string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", directory, "github.com/spinecert/spinecert/cmd/spinecertd", "github.com/spinecert/spinecert/cmd/spinecert")
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "nethttpomithttp2", "-trimpath", "-o", directory, "github.com/spinecert/spinecert/cmd/spinecertd", "github.com/spinecert/spinecert/cmd/spinecert")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, out)

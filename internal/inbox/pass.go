@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/spinecert/spinecert/internal/order"
 )
 
 // pass serves what is in the directory, at most as many files as one pass takes.
@@ -89,7 +91,7 @@ func inTurn(files []candidate) []candidate {
 		places = append(places, place{c, turn[c.owner]})
 		turn[c.owner]++
 	}
-	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.turn, b.turn) })
+	order.Stable(places, func(a, b place) int { return cmp.Compare(a.turn, b.turn) })
 	for i, p := range places {
 		files[i] = p.candidate
 	}

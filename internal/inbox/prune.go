@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/spinecert/spinecert/internal/order"
 )
 
 // maxKept is how many files stay in done/ and in rejected/, each with its .reason:
@@ -54,7 +55,7 @@ func (p *passing) pruneDir(ctx context.Context, dir *os.File) error {
 			}
 		}
 		if len(newest) > p.keep {
-			slices.SortFunc(newest, func(a, b kept) int { // newest first
+			order.Sort(newest, func(a, b kept) int { // newest first
 				return cmp.Compare(b.came.Nano(), a.came.Nano())
 			})
 			for _, k := range newest[p.keep:] {

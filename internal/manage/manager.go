@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/order"
 	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
@@ -154,11 +155,11 @@ func (m *Manager) Requests() ([]state.Request, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.load()
-	var out []state.Request
+	out := make([]state.Request, 0, len(m.slotOf))
 	for _, of := range m.open {
 		out = append(out, of...)
 	}
-	slices.SortFunc(out, func(a, b state.Request) int {
+	order.Sort(out, func(a, b state.Request) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.ID, b.ID))
 	})
 	return out, m.broken

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/spinecert/spinecert/internal/order"
 	"github.com/spinecert/spinecert/internal/state"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
@@ -34,7 +35,7 @@ func (m *Manager) answersOf(slot string) ([]waiting, error) {
 		}
 		out = append(out, waiting{r, id})
 	}
-	slices.SortStableFunc(out, func(a, b waiting) int {
+	order.Stable(out, func(a, b waiting) int {
 		return b.identity.Leaf().NotBefore.Compare(a.identity.Leaf().NotBefore)
 	})
 	return out, errors.Join(errs...)

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // Versions that the test goes between.
@@ -46,7 +48,7 @@ func TestLife(t *testing.T) {
 	t.Run("archive", func(t *testing.T) { archive(t, releases) })
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
-			need(t, k.install[0])
+			testprogram.Need(t, k.install[0])
 			h := newHost(t)
 			h.Run("rm", "-f", "/usr/sbin/policy-rc.d")
 			for version, name := range map[string]string{first: "/root/first", second: "/root/second"} {

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // copyTree copies the sources, without what git ignores.
@@ -75,7 +77,7 @@ func TestRelease(t *testing.T) {
 			}
 		}
 	})
-	need(t, "dpkg-deb")
+	testprogram.Need(t, "dpkg-deb")
 	unpacked := t.TempDir()
 	output(t, "dpkg-deb", "--extract", first.paths[".deb"], unpacked)
 	first.programs = filepath.Join(unpacked, "usr", "bin")
@@ -99,7 +101,7 @@ func sum(t *testing.T, path string) string {
 
 // testLintian: no error and no warning but those that are overridden with a reason.
 func testLintian(t *testing.T, m made) {
-	need(t, "lintian")
+	testprogram.Need(t, "lintian")
 	out, err := exec.CommandContext(t.Context(), "lintian", "--allow-root", "--fail-on", "error,warning", m.paths[".deb"]).CombinedOutput()
 	if err != nil {
 		t.Errorf("lintian: %v\n%s", err, out)
@@ -128,7 +130,7 @@ var only = map[string]string{
 
 // testContents: both packages have the same files, with the same owners and modes, and those that people rely on.
 func testContents(t *testing.T, m made) {
-	need(t, "rpm")
+	testprogram.Need(t, "rpm")
 	inDeb, inRPM := contents(t, m)
 	for name := range only {
 		delete(inDeb, name)
@@ -261,7 +263,7 @@ func TestScripts(t *testing.T) {
 			t.Errorf("%s goes on after an error", filepath.Base(script))
 		}
 	}
-	need(t, "shellcheck")
+	testprogram.Need(t, "shellcheck")
 	if out, err := exec.CommandContext(t.Context(), "shellcheck", slices.Concat([]string{"--severity=style"}, scripts)...).CombinedOutput(); err != nil {
 		t.Errorf("shellcheck: %v\n%s", err, out)
 	}

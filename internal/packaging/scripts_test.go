@@ -8,11 +8,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // TestDeb: what the deb promises, each on a host of its own.
 func TestDeb(t *testing.T) {
-	need(t, "dpkg")
+	testprogram.Need(t, "dpkg")
 	deb := Deb(t)
 	for _, part := range []struct {
 		name string

@@ -12,21 +12,12 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 // maxExposure is the promise: overall exposure of the unit without drop-ins.
 const maxExposure = 1.5
-
-// need looks for a program.
-func need(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed, and CI must have it", name)
-		}
-		t.Skipf("%s is not installed", name)
-	}
-}
 
 func text(t *testing.T, name string) string {
 	t.Helper()
@@ -106,7 +97,7 @@ func table(t *testing.T, section string) [][]string {
 
 // TestExposure holds the unit against its limit, and the page against the unit.
 func TestExposure(t *testing.T) {
-	need(t, "systemd-analyze")
+	testprogram.Need(t, "systemd-analyze")
 	rows, overall := analyze(t)
 	if overall > maxExposure {
 		t.Errorf("the overall exposure is %.1f, want at most %.1f", overall, maxExposure)
@@ -129,7 +120,7 @@ func TestExposure(t *testing.T) {
 
 // TestDropIns: what the page says that each drop-in costs.
 func TestDropIns(t *testing.T) {
-	need(t, "systemd-analyze")
+	testprogram.Need(t, "systemd-analyze")
 	for _, row := range table(t, "Drop-ins, and what they cost") {
 		t.Run(row[0], func(t *testing.T) {
 			var lines []string

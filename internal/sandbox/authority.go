@@ -29,7 +29,7 @@ const (
 // CA does; all by the same amount, so that a later one is never the older one.
 const (
 	caLife   = 10 * 365 * 24 * time.Hour
-	leafLife = 90 * 24 * time.Hour
+	leafLife = 3 * 365 * 24 * time.Hour
 	backdate = time.Minute
 	crlLife  = 7 * 24 * time.Hour
 )

@@ -28,6 +28,7 @@ const (
 type status struct {
 	PID     int            `json:"pid"`
 	Ready   bool           `json:"ready"`
+	Page    string         `json:"page"`
 	Slots   []slotStatus   `json:"slots"`
 	Tunnels []tunnelStatus `json:"tunnels"`
 

@@ -213,6 +213,7 @@ services:
 admin:
   socket: {path: {{quote .AdminSocket}}{{with .Group}}, group: {{quote .}}{{end}}}
   writers: [{{quote .User}}]
+  http: {listen: "127.0.0.1:0"}
 state: {directory: {{quote .State}}}
 limits: {drain: 3s}
 log: {level: info, format: text}
@@ -298,6 +299,7 @@ type facts struct {
 	Socket    string            `json:"socket"`
 	Trust     string            `json:"trust"`
 	Log       string            `json:"log"`
+	Page      string            `json:"page"` // the daemon's status page
 	DaemonPID int               `json:"daemon_pid"`
 	Names     map[string]string `json:"names"`     // provider, consumer, proxy
 	Listeners map[string]string `json:"listeners"` // tunnels, provider and proxy

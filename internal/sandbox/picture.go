@@ -59,10 +59,11 @@ func describe(out io.Writer, f facts) error {
   trust              %s
   CRLs               %s
   log of the daemon  %s  (pid %d)
+  status page        %s
 %s
 Try, in another terminal:
 `, f.Listeners[consumerTunnel], f.Listeners[consumerTunnel+" (unix)"], f.Listeners["proxy"], f.Names["proxy"],
-		f.Listeners[providerTunnel], f.Names["provider"], f.Listeners["provider"], f.Config, f.Trust, f.Listeners["crl"], f.Log, f.DaemonPID, rehearsed(f)+revocable(f))
+		f.Listeners[providerTunnel], f.Names["provider"], f.Listeners["provider"], f.Config, f.Trust, f.Listeners["crl"], f.Log, f.DaemonPID, f.Page, rehearsed(f)+revocable(f))
 	for _, command := range f.Commands {
 		fmt.Fprintf(&b, "  %s\n", command)
 	}

@@ -209,7 +209,7 @@ func performIn(ctx context.Context, l *layout, o Options, t *tally, act func(con
 func (s *stage) announce(o Options) error {
 	f := facts{
 		Directory: s.layout.dir, Profile: o.Profile, Config: s.layout.config(), Socket: s.layout.adminSocket(),
-		Trust: s.layout.bundle(), Log: s.layout.daemonLog(), DaemonPID: s.daemon.pid,
+		Trust: s.layout.bundle(), Log: s.layout.daemonLog(), DaemonPID: s.daemon.pid, Page: s.status.Page,
 		Names:     map[string]string{"provider": providerName, "consumer": consumerName, "proxy": proxyName},
 		Listeners: s.listeners,
 		Files:     map[string]string{providerSlot: s.places[providerSlot].certificate(), consumerSlot: s.places[consumerSlot].certificate()},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/durable"
+	"github.com/spinecert/spinecert/internal/order"
 	"github.com/spinecert/spinecert/pki"
 )
 
@@ -163,7 +164,7 @@ func (d *Directory) Requests(slot string) ([]Request, error) {
 			}
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Request) int {
+	order.Stable(out, func(a, b Request) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.ID, b.ID))
 	})
 	return out, errors.Join(errs...)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spinecert/spinecert/internal/durable"
+	"github.com/spinecert/spinecert/internal/order"
 	"github.com/spinecert/spinecert/pki"
 	"github.com/spinecert/spinecert/rotate"
 )
@@ -91,7 +92,7 @@ func (d *Directory) numbers(slot string) ([]uint64, error) {
 			out = append(out, n)
 		}
 	}
-	slices.SortFunc(out, func(a, b uint64) int { return cmp.Compare(b, a) })
+	order.Sort(out, func(a, b uint64) int { return cmp.Compare(b, a) })
 	return out, err
 }
 

@@ -286,7 +286,7 @@ func (h *host) status() admin.Status {
 func (h *host) condition(code string) (admin.Condition, bool) {
 	h.t.Helper()
 	for _, c := range h.status().Conditions {
-		if c.Code == code {
+		if string(c.Code) == code {
 			return c, true
 		}
 	}

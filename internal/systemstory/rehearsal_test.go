@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/hostbox"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 )
 
 const (
@@ -78,12 +77,7 @@ func (h *host) plan() {
 // TestRehearsal: rotations of the installed service, with files that another user delivers, while peers of the tunnel and of nginx, which is reloaded through polkit, do not notice.
 func TestRehearsal(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("/usr/sbin/nginx"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("nginx is not installed, and CI must have it")
-		}
-		t.Skip("nginx is not installed")
-	}
+	testprogram.Need(t, "/usr/sbin/nginx")
 	rotations := 4
 	if isLong() {
 		rotations = 50

@@ -43,7 +43,7 @@ func build(t *testing.T, name, pkg, ldflags string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "go", "build", "-trimpath", "-ldflags", ldflags, "-o", path, pkg)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "go", "build", "-tags", "nethttpomithttp2", "-trimpath", "-ldflags", ldflags, "-o", path, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, out)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/box"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/internal/testprogram"
 	"github.com/spinecert/spinecert/internal/unit"
 )
 
@@ -63,7 +64,7 @@ func install(t *testing.T) *host {
 }
 
 func build(t *testing.T, directory string) error {
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", directory, "github.com/spinecert/spinecert/cmd/spinecertd", "github.com/spinecert/spinecert/cmd/spinecert")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "nethttpomithttp2", "-trimpath", "-o", directory, "github.com/spinecert/spinecert/cmd/spinecertd", "github.com/spinecert/spinecert/cmd/spinecert")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, out)
@@ -234,12 +235,7 @@ func (h *host) finds(words ...string) {
 
 // TestBox plays with the shipped unit in a real systemd. Its parts share a box, in order.
 func TestBox(t *testing.T) {
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("openssl is not installed, and CI must have it")
-		}
-		t.Skip("openssl is not installed")
-	}
+	testprogram.Need(t, "openssl")
 	h := install(t)
 	for _, part := range []struct {
 		name string
@@ -251,6 +247,7 @@ func TestBox(t *testing.T) {
 		{"quoting", testQuoting},
 		{"rights", testRights},
 		{"below /run", testRun},
+		{"programs", testPrograms},
 		{"polkit", testPolkit},
 		{"sockets", testSockets},
 	} {

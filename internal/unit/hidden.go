@@ -18,7 +18,7 @@ func (n *Needs) hidden(c *config.Config) {
 		for _, place := range []struct{ dir, why string }{
 			{"/home", "ProtectHome="}, {"/root", "ProtectHome="}, {"/run/user", "ProtectHome="}, {"/tmp", "PrivateTmp="}, {"/var/tmp", "PrivateTmp="},
 		} {
-			if path != "" && within(path, place.dir) && !slices.Contains(told, path) {
+			if path != "" && config.Within(path, place.dir) && !slices.Contains(told, path) {
 				told = append(told, path)
 				n.note("%s, %q, lies where the daemon does not look (%s): move it, such as to /etc/spinecert", what, path, place.why)
 			}
@@ -44,6 +44,11 @@ func (n *Needs) hidden(c *config.Config) {
 		look("the PID file of service "+s.Name, s.Reload.PIDFile)
 		for _, f := range s.Files {
 			look("a password of service "+s.Name, f.PasswordFile)
+		}
+	}
+	for _, s := range c.Alerts.Sinks {
+		for _, path := range []string{s.PasswordFile, s.URLFile, s.CA, s.Template} {
+			look("a file of sink "+s.Name, path)
 		}
 	}
 	for _, t := range c.Tunnels {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spinecert/spinecert/internal/config"
+	"github.com/spinecert/spinecert/internal/order"
 )
 
 // What the shipped unit is, and has.
@@ -33,6 +34,7 @@ const (
 // Needs is what a configuration needs beyond the shipped unit, each list sorted and without repetitions.
 type Needs struct {
 	Write        []string      // directories that the daemon writes into
+	Execute      []string      // directories of what sinks run, and of the libraries that it is made of
 	Groups       []string      // that it hands files and sockets over to
 	Capabilities []string      // CAP_CHOWN, CAP_KILL
 	SeeProcesses bool          // ProtectProc=default
@@ -70,7 +72,7 @@ func Of(c *config.Config, h Host) Needs {
 	n := Needs{Credentials: c.Credentials(), host: h, state: c.State.Directory}
 	n.group(c.Admin.Group)
 	n.socketFile("the admin socket", c.Admin.Socket)
-	if !within(c.State.Directory, stateDirectory) {
+	if !config.Within(c.State.Directory, stateDirectory) {
 		n.write("the state directory", c.State.Directory)
 	}
 	for _, s := range c.Services {
@@ -85,6 +87,10 @@ func Of(c *config.Config, h Host) Needs {
 	if files := 2*c.Limits.Connections + spareFiles; files > openFiles {
 		n.Files = files
 	}
+	n.alerts(c.Alerts)
+	if n.low(c.Admin.HTTP) {
+		n.note("admin.http listens on a port below %d, which needs root: take one above", cmp.Or(n.host.FirstPort, firstFreePort))
+	}
 	n.hidden(c)
 	n.lists()
 	return n
@@ -97,24 +103,24 @@ func (n Needs) Nothing() bool {
 
 // dropIn reports whether the unit of the daemon needs one.
 func (n Needs) dropIn() bool {
-	return len(n.Write)+len(n.Groups)+len(n.Capabilities)+len(n.Credentials)+len(n.Sockets) > 0 || n.SeeProcesses || n.Netlink || n.Stop > 0 || n.Files > 0
+	return len(n.Write)+len(n.Execute)+len(n.Groups)+len(n.Capabilities)+len(n.Credentials)+len(n.Sockets) > 0 || n.SeeProcesses || n.Netlink || n.Stop > 0 || n.Files > 0
 }
 
 func (n *Needs) lists() {
-	for _, list := range []*[]string{&n.Groups, &n.Capabilities} {
+	for _, list := range []*[]string{&n.Groups, &n.Capabilities, &n.Execute} {
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
 	}
 	slices.Sort(n.Write)
 	all := n.Write
 	n.Write = slices.DeleteFunc(slices.Compact(slices.Clone(all)), func(dir string) bool {
-		return slices.ContainsFunc(all, func(above string) bool { return dir != above && within(dir, above) })
+		return slices.ContainsFunc(all, func(above string) bool { return dir != above && config.Within(dir, above) })
 	})
 	for i := range n.Sockets {
 		n.Sockets[i].Unit = n.host.socketUnit(n.Sockets[i].Name)
 	}
-	slices.SortFunc(n.Sockets, func(a, b Socket) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(n.Grants, func(a, b Grant) int { return cmp.Compare(a.Unit, b.Unit) })
+	order.Sort(n.Sockets, func(a, b Socket) int { return cmp.Compare(a.Name, b.Name) })
+	order.Sort(n.Grants, func(a, b Grant) int { return cmp.Compare(a.Unit, b.Unit) })
 }
 
 func (n *Needs) group(name string) {
@@ -244,9 +250,4 @@ func stream(address string) (string, bool) {
 	}
 	ip, err := netip.ParseAddr(host)
 	return address, err == nil && (ip.IsUnspecified() || ip.IsLoopback())
-}
-
-// within reports whether a path is a directory or lies below it.
-func within(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }

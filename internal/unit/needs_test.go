@@ -88,6 +88,9 @@ func TestOf(t *testing.T) {
 	with := func(file, rest string) string {
 		return base + strings.Replace(strings.Replace(service, "%s", file, 1), "%s", rest, 1)
 	}
+	sink := func(program string) string {
+		return base + "alerts: {sinks: {p: {type: exec, command: [\"" + program + "\", x]}}}\n"
+	}
 	for _, tc := range []struct {
 		name, config string
 		host         unit.Host
@@ -120,6 +123,21 @@ func TestOf(t *testing.T) {
 			[]string{"FileDescriptorName=in\n", "ListenStream=443\nListenStream=10.0.0.1:444\n", "FreeBind=yes\n", "Sockets=spinecertd-in.socket\n", `listen: ["systemd:in", "0.0.0.0:4430"]`, "# systemctl enable spinecertd-in.socket\n"}, []string{"NET_BIND", unit.Unknown}},
 		{"a low port on a wildcard", base + `tunnels: {in: {direction: inbound, listen: ["0.0.0.0:443"], forward: "127.0.0.1:80", slot: pcs, peers: [a.b]}}` + "\n", unit.Host{}, []string{"ListenStream=0.0.0.0:443\n"}, []string{"FreeBind"}},
 		{"where no port is low", base + `tunnels: {in: {direction: inbound, listen: [":443"], forward: "127.0.0.1:80", slot: pcs, peers: [a.b]}}` + "\n", unit.Host{FirstPort: 1}, nil, []string{"Sockets"}},
+		{"a relay and a webhook", base + "alerts: {sinks: {m: {type: email, to: [a@b.c], from: a@b.c, smtp: 'a.b:25', ca: /etc/ssl/a.pem}, w: {type: webhook, url_file: /etc/spinecert/w.url}, j: {type: journal}}}\n", unit.Host{}, nil, []string{"Paths", "note"}},
+		{"files of a sink in a home", base + "alerts: {sinks: {m: {type: email, to: [a@b.c], from: a@b.c, smtp: 'a.b:25', username: u, password_file: /root/p, ca: /home/c}, w: {type: webhook, url_file: /tmp/u, template: /var/tmp/t}}}\n", unit.Host{},
+			[]string{`note: a file of sink m, "/root/p", lies`, `note: a file of sink m, "/home/c", lies`, `note: a file of sink w, "/tmp/u", lies`, `note: a file of sink w, "/var/tmp/t", lies`}, []string{"Paths"}},
+		{"a program", sink("/usr/local/bin/page"), unit.Host{}, []string{"\nExecPaths=-/usr/lib\nExecPaths=-/usr/lib64\nExecPaths=-/usr/local/bin\n", "\nBindReadOnlyPaths=-/usr/lib\nBindReadOnlyPaths=-/usr/lib64\nBindReadOnlyPaths=-/usr/local/bin\n", "# systemctl restart spinecertd.service\n"}, []string{"note", "hook", "ReadWrite"}},
+		{"a program that needs libraries only", sink("/bin/sh"), unit.Host{}, []string{"ExecPaths=-/usr/lib\nExecPaths=-/usr/lib64\n#"}, []string{"/usr/bin", "=-/bin", "note"}},
+		{"a program of root's", sink("/sbin/page"), unit.Host{}, []string{"ExecPaths=-/usr/sbin\n"}, []string{"=-/sbin", "note"}},
+		{"a program to be quoted", sink("/opt/a b%/page"), unit.Host{}, []string{`ExecPaths="-/opt/a b%%"` + "\n", `BindReadOnlyPaths="-/opt/a b%%"` + "\n"}, nil},
+		{"a program in a home", sink("/home/x/page"), unit.Host{}, []string{`note: sink p runs "/home/x/page", which lies where the daemon may write, or does not look`}, []string{"Paths"}},
+		{"a program in the state directory", "state: {directory: /srv/s}\n" + sink("/srv/s/bin/page"), unit.Host{}, []string{`note: sink p runs "/srv/s/bin/page", which lies where the daemon may write`}, []string{"\nExecPaths=", "BindRead"}},
+		{"a program above a directory that is written", "state: {directory: /srv/s/state}\n" + sink("/srv/s/page"), unit.Host{}, []string{`note: sink p runs "/srv/s/page"`}, []string{"\nExecPaths=", "=-/srv/s\n"}},
+		{"a program in a directory of the system", sink("/etc/page"), unit.Host{}, []string{`note: sink p runs "/etc/page", which needs a directory of its own`}, []string{"Paths"}},
+		{"a program that is gone after a boot", sink("/run/x/page"), unit.Host{}, []string{`note: sink p runs "/run/x/page", which needs a directory of its own`}, []string{"Paths"}},
+		{"pages on a low port", base + "admin: {http: {listen: '127.0.0.1:80'}}\n", unit.Host{}, []string{"note: admin.http listens on a port below 1024, which needs root"}, []string{"Sockets"}},
+		{"pages where no port is low", base + "admin: {http: {listen: '127.0.0.1:80'}}\n", unit.Host{FirstPort: 80}, nil, []string{"note"}},
+		{"pages", base + "admin: {http: {listen: '0.0.0.0:9443', slot: pcs, peers: [a.b]}}\n", unit.Host{}, nil, []string{"note"}},
 		{"another file", "", unit.Host{}, []string{`note: the unit reads /etc/spinecert/spinecert.yaml, and this is "/opt/s.yaml"`}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/spinecert/spinecert/internal/config"
 )
 
 // shared are directories that belong to the whole host: whoever may write into one has more than a place for a file.
@@ -20,8 +22,8 @@ var programs = []string{
 
 // ofTheSystem reports whether a directory must stay closed to the daemon.
 func ofTheSystem(dir string) bool {
-	return slices.Contains(shared, dir) || within(dir, "/usr") && !within(dir, "/usr/local") ||
-		slices.ContainsFunc(programs, func(p string) bool { return within(dir, p) })
+	return slices.Contains(shared, dir) || config.Within(dir, "/usr") && !config.Within(dir, "/usr/local") ||
+		slices.ContainsFunc(programs, func(p string) bool { return config.Within(dir, p) })
 }
 
 // write is a directory that the daemon writes into: what it is of, such as "the state directory".
@@ -38,7 +40,7 @@ func (n *Needs) write(what, dir string) {
 
 // socketFile is a socket that the daemon makes.
 func (n *Needs) socketFile(what, path string) {
-	if dir := filepath.Dir(path); !within(dir, runtimeDirectory) && !within(dir, stateDirectory) {
+	if dir := filepath.Dir(path); !config.Within(dir, runtimeDirectory) && !config.Within(dir, stateDirectory) {
 		n.write(what, dir)
 	}
 }
@@ -49,7 +51,7 @@ func (n Needs) runtime() []string {
 	var out []string
 	for _, dir := range n.Write {
 		below, ok := strings.CutPrefix(dir, "/run/")
-		if !ok || dir == n.state || within(dir, "/run/user") || strings.ContainsAny(below, `:\`) {
+		if !ok || dir == n.state || config.Within(dir, "/run/user") || strings.ContainsAny(below, `:\`) {
 			continue
 		}
 		if n.host.exists(dir) {

@@ -120,6 +120,16 @@ func (n Needs) dropInText() string {
 			t.line("NoExecPaths=%s", word("-"+dir))
 		}
 	}
+	if len(n.Execute) > 0 {
+		t.line("# What a sink of type exec runs is in one of these, and the libraries of all programs are. It runs in this sandbox, as the daemon's user.")
+		for _, dir := range n.Execute {
+			t.line("ExecPaths=%s", word("-"+dir))
+		}
+		t.line("# Each is a mount of its own, which ProtectSystem= does not reach.")
+		for _, dir := range n.Execute {
+			t.line("BindReadOnlyPaths=%s", word("-"+dir))
+		}
+	}
 	if made := n.runtime(); len(made) > 0 {
 		t.line("# /run is empty after a boot: systemd makes these, and keeps them when the daemon stops.")
 		for _, dir := range made {

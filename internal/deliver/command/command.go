@@ -34,13 +34,26 @@ func Run(ctx context.Context, argv, env []string, otherwise string) error {
 // RunFile is Run for a program whose file is known already, such as by its path
 // without links: that file is run, and argv[0] is only the name that it is told, and that errors have.
 func RunFile(ctx context.Context, file string, argv, env []string, otherwise string) error {
+	return execute(ctx, file, argv, env, nil, otherwise)
+}
+
+// RunInput is Run for a program that finds input on its standard input, and after it the end. One that does not
+// read it, or not to its end, has not failed for that.
+func RunInput(ctx context.Context, argv, env []string, input []byte, otherwise string) error {
+	if input == nil {
+		input = []byte{}
+	}
+	return execute(ctx, first(argv), argv, env, input, otherwise)
+}
+
+func execute(ctx context.Context, file string, argv, env []string, input []byte, otherwise string) error {
 	if len(argv) == 0 || !filepath.IsAbs(argv[0]) || !filepath.IsAbs(file) {
 		return failure.New(failure.CommandUnusable, "write the program with its absolute path: it is not looked up in PATH", "run %q: the path is not absolute", first(argv))
 	}
 	if ctx.Err() != nil {
 		return ended(ctx, argv, "not started", "")
 	}
-	out, err := start(ctx, file, argv, env)
+	out, err := start(ctx, file, argv, env, input)
 	if err != nil {
 		return notStarted(argv, err)
 	}
@@ -61,6 +74,7 @@ func RunFile(ctx context.Context, file string, argv, env []string, otherwise str
 type running struct {
 	cmd     *exec.Cmd
 	output  *os.File
+	feed    *feed // nil where standard input is /dev/null
 	keeper  keeper
 	drained chan struct{} // closed when nothing more is read
 	exited  chan struct{} // closed when the program is a zombie: its number, and its group's, cannot be given away yet
@@ -68,27 +82,38 @@ type running struct {
 	lost    bool // it did not even end by SIGKILL
 }
 
-func start(ctx context.Context, file string, argv, env []string) (*running, error) {
+func start(ctx context.Context, file string, argv, env []string, input []byte) (*running, error) {
 	// os/exec's own pipe is closed WaitDelay after ctx or the exit, whichever comes first, and its Cancel reaches the program
 	// and not the group: so the pipe, the signals and the waiting are done here.
-	output, input, err := os.Pipe()
+	output, said, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = input.Close() }()
+	defer func() { _ = said.Close() }()
 	r := &running{output: output, drained: make(chan struct{}), exited: make(chan struct{})}
 	r.cmd = exec.CommandContext(context.WithoutCancel(ctx), file, argv[1:]...)
 	r.cmd.Args[0] = argv[0]
 	r.cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C"}, env...)
 	r.cmd.Dir = "/"
-	r.cmd.Stdout, r.cmd.Stderr = input, input
+	r.cmd.Stdout, r.cmd.Stderr = said, said
+	if input != nil {
+		f, far, err := newFeed()
+		if err != nil {
+			_ = output.Close()
+			return nil, err
+		}
+		defer func() { _ = far.Close() }()
+		r.feed, r.cmd.Stdin = f, far
+	}
 	r.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	// What the daemon itself inherited without close-on-exec, from whoever started it, goes no further.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := r.cmd.Start(); err != nil {
 		_ = output.Close()
+		r.feed.abandon()
 		return nil, err
 	}
+	r.feed.begin(input)
 	go func() {
 		defer close(r.drained)
 		r.keeper.drain(output)
@@ -141,6 +166,7 @@ func (r *running) exitedWithin(d time.Duration) bool {
 
 // finish returns what there is to quote. A child that keeps the pipe open is not waited for.
 func (r *running) finish() string {
+	r.feed.end()
 	_ = r.output.SetReadDeadline(time.Now().Add(lastWords))
 	<-r.drained
 	_ = r.output.Close()

@@ -6,10 +6,10 @@
 // # What a program gets
 //
 // An absolute path and an argument list, no shell. The environment is PATH, LANG and what the caller adds, and nothing of the
-// daemon's own; standard input is /dev/null, the working directory is the root, and no other descriptor is inherited. It leads a
+// daemon's own; standard input is /dev/null, or with [RunInput] a pipe with what the caller has to say; the working directory is the root, and no other descriptor is inherited. It leads a
 // session of its own, so that it and its children can be stopped together: SIGTERM to its process group when the context ends,
 // SIGKILL 2 s later. A child that left the session, or that outlives a program which ended by itself, is left alone: a reload
-// script may well start a daemon. Such a child loses the output pipe, and nobody waits for it.
+// script may well start a daemon. Such a child loses the output pipe, and the rest of its input, and nobody waits for it.
 //
 // # What is kept of its output
 //

@@ -19,6 +19,9 @@ const (
 	lError = slog.LevelError
 )
 
+// alertAttrs are the keys of a line on an alert.
+var alertAttrs = []string{"condition", "subject", "severity", "alert", "slot", "stops", "hint", "command", "ends"}
+
 // eventNames are the events of the log. A name stays what it is: people search for it, and alerts are made of it.
 var eventNames = []eventName{
 	// The daemon.
@@ -38,6 +41,18 @@ var eventNames = []eventName{
 	{"forbidden", []slog.Level{lWarn}, "a user who is not one of `admin.writers` tried to change something", "ask the user", []string{"action", "uid", "pid"}},
 	{"clock_suspect", []slog.Level{lError}, "the clock of the host has jumped: nothing is cut, dropped or replaced for dates alone", "[revocation.md](revocation.md#when-the-clock-is-wrong)", []string{"reason", "hint"}},
 	{"clock_trusted", []slog.Level{lInfo}, "the clock is believed again", "", []string{"reason"}},
+
+	// Alerts: what the sink of type journal says, and how the others stand.
+	{"alert_opened", []slog.Level{lWarn, lError}, "something is wrong; an error where it is critical. The condition's page of the [runbook](runbook/README.md) has more", "`command`, or what `hint` says", alertAttrs},
+	{"alert_escalated", []slog.Level{lWarn, lError}, "it grew worse, or less time is left", "`command`, or what `hint` says", alertAttrs},
+	{"alert_repeated", []slog.Level{lWarn, lError}, "it stands as it was, and nobody acknowledged it", "`spinecert alerts ack` while somebody sees to it", alertAttrs},
+	{"alert_resolved", []slog.Level{lInfo}, "it is over", "", alertAttrs},
+	{"alert_test", []slog.Level{lWarn}, "`spinecert alerts test` tried the sink", "", alertAttrs},
+	{"alert_more", []slog.Level{lWarn}, "more alerts changed at once than there are lines for", "`spinecert alerts list`", []string{"count"}},
+	{"alerts_unreadable", []slog.Level{lError}, "`alerts.json` of the last process cannot be understood, and was set aside; everything that is wrong is told anew", "`error` names the file it is now", []string{"error"}},
+	{"alerts_unwritten", []slog.Level{lError}, "`alerts.json` cannot be written: what waits for a sink is lost with the process", "[trouble.md](trouble.md#the-disk-is-full)", []string{"error", "hint"}},
+	{"sink_failed", []slog.Level{lWarn}, "a sink did not take a message, each cause once; it waits and is tried again, and after 5 minutes is the condition `sink_failing`", "`spinecert alerts test SINK`", []string{"sink", "error", "hint"}},
+	{"sink_works", []slog.Level{lInfo}, "it takes messages again", "", []string{"sink"}},
 
 	// Slots.
 	{"rotated", []slog.Level{lInfo}, "a slot serves a new generation", "", []string{"slot", "environment", "generation", "serial", "sha256", "not_after", "latency", "origin", "of", "uid", "via"}},
@@ -121,13 +136,18 @@ type attrName struct{ key, means string }
 var attrNames = []attrName{
 	{"action", "what somebody tried"},
 	{"address", "of a CRL, a listener or a local service"},
+	{"alert", "ID of an alert, for `spinecert alerts ack`"},
 	{"ca", "subject of a CA"},
+	{"command", "the next action as a command"},
+	{"condition", "code of a condition, see [metrics.md](metrics.md#conditions)"},
 	{"config", "path of the configuration"},
 	{"connections", "open connections"},
 	{"connections_cut", "connections that were cut at the end"},
+	{"count", "how many"},
 	{"crls", "CRLs in force"},
 	{"digest", "SHA-256 of a delivered set, its first 12 hex digits"},
 	{"drain", "how long connections may still end by themselves"},
+	{"ends", "when something stops"},
 	{"entries", "serial numbers in a CRL"},
 	{"environment", "name in the configuration"},
 	{"error", "the whole error"},
@@ -158,10 +178,14 @@ var attrNames = []attrName{
 	{"sequence", "number of the trust state since the start"},
 	{"serial", "serial number in hex"},
 	{"service", "name in the configuration"},
+	{"severity", "`warning` or `critical`"},
 	{"sha256", "of the DER of a certificate, in hex"},
+	{"sink", "name in the configuration"},
 	{"slot", "name in the configuration"},
 	{"step", "of a delivery"},
+	{"stops", "tunnels and services that stop"},
 	{"subcas", "subordinate CAs in the trust files"},
+	{"subject", "name of the slot, environment, tunnel, service or sink"},
 	{"suppressed", "lines that were not written"},
 	{"this_update", "thisUpdate of a CRL"},
 	{"to", "version of the program after"},
