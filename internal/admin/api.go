@@ -33,12 +33,7 @@ type ConfigStatus struct {
 type Time struct{ time.Time }
 
 // MarshalJSON writes RFC 3339 in UTC, or null.
-func (t Time) MarshalJSON() ([]byte, error) {
-	if t.IsZero() {
-		return []byte("null"), nil
-	}
-	return t.UTC().MarshalJSON()
-}
+func (t Time) MarshalJSON() ([]byte, error) { return condition.Moment(t).MarshalJSON() }
 
 // Environment is one environment and its trust state.
 type Environment struct {

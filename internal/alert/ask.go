@@ -1,15 +1,16 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
 	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/order"
-	"github.com/spinecert/spinecert/pki"
 )
 
 // longestAck is how long an acknowledgement lasts at most: what is forgotten comes back.
@@ -25,7 +26,7 @@ func (e *Engine) List(now time.Time) admin.AlertList {
 	}
 	order.Sort(l.Alerts, func(a, b admin.Alert) int { return byGravity(&a.Condition, &b.Condition) })
 	for _, r := range e.runners {
-		l.Sinks = append(l.Sinks, r.status(e.book.Pending(r.sink.Name)))
+		l.Sinks = append(l.Sinks, e.status(&r.sink))
 	}
 	return l
 }
@@ -68,14 +69,17 @@ func nextStep(steps []time.Time, now time.Time) time.Time {
 	return time.Time{}
 }
 
-func (r *runner) status(pending int) admin.SinkStatus {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	h := r.health
-	s := admin.SinkStatus{Name: r.sink.Name, Type: r.sink.Type, Min: string(r.sink.Min), State: admin.SinkWorks, Pending: pending,
-		LastSent: admin.Time{Time: h.sent}, Failures: h.failures}
-	if h.failures > 0 {
-		s.State, s.LastError, s.Hint, s.NextTry = admin.SinkFailing, h.err.Error(), pki.Hint(h.err), admin.Time{Time: h.next}
+// status is how a sink stands. e.mu is held.
+func (e *Engine) status(sink *Sink) admin.SinkStatus {
+	h := e.book.health(sink.Name)
+	s := admin.SinkStatus{Name: sink.Name, Type: sink.Type, Min: string(sink.Min), State: admin.SinkWorks, Pending: e.book.Pending(sink.Name),
+		LastSent: admin.Time{Time: h.Sent}, Failures: h.Failures}
+	if h.Failures > 0 {
+		_, next := e.book.held(sink.Name)
+		if !h.next.IsZero() {
+			next = h.next
+		}
+		s.State, s.LastError, s.Hint, s.NextTry = admin.SinkFailing, h.Error, h.Hint, admin.Time{Time: next}
 	}
 	return s
 }
@@ -94,24 +98,24 @@ func (e *Engine) Pending() map[string]int {
 // Failing are the conditions of sinks that have not worked for some time at now.
 func (e *Engine) Failing(now time.Time) []condition.Condition {
 	e.mu.Lock()
-	runners := slices.Clone(e.runners)
-	e.mu.Unlock()
+	defer e.mu.Unlock()
 	var out []condition.Condition
 	works := false
-	for _, r := range runners {
-		r.mu.Lock()
-		h := r.health
-		r.mu.Unlock()
-		if h.failures < 2 || now.Sub(h.since) < failingAfter {
+	for _, r := range e.runners {
+		h := e.book.health(r.sink.Name)
+		bad := h.Failures >= failingFrom && now.Sub(h.Since) >= failingAfter
+		if !bad || h.Down == 0 {
 			works = works || r.sink.Type != journalType
+		}
+		if !bad {
 			continue
 		}
-		hint := pki.Hint(h.err)
-		if hint == "" {
-			hint = "correct the sink, then spinecert alerts test " + r.sink.Name
+		text := "alerts do not get through: "
+		if n, _ := e.book.held(r.sink.Name); h.Down == 0 {
+			text = fmt.Sprintf("%d of the alerts do not get through, and are tried again: ", n)
 		}
-		out = append(out, condition.Condition{Code: condition.SinkFailing, Kind: condition.Sink, Subject: r.sink.Name, Severity: condition.Warning, Since: h.since,
-			Message: "alerts do not get through: " + h.err.Error(), Hint: hint})
+		out = append(out, condition.Condition{Code: condition.SinkFailing, Kind: condition.Sink, Subject: r.sink.Name, Severity: condition.Warning, Since: h.Since,
+			Message: text + h.Error, Hint: cmp.Or(h.Hint, "correct the sink, then spinecert alerts test "+r.sink.Name)})
 	}
 	if !works {
 		for i := range out {
@@ -175,9 +179,10 @@ func (e *Engine) Test(ctx context.Context, sink string, now time.Time) error {
 	}
 	m := &Message{ID: "test-" + rand.Text(), Host: e.options.Host, Group: "test", At: now, Notices: []Notice{n}, Total: 1, Warning: 1, Groups: 1}
 	err := r.deliver(ctx, m)
-	if err == nil {
-		r.worked()
-		r.poke() // what waits need not wait longer
+	if err == nil { // what waits need not wait longer
+		r.change(func(b *Book) { b.hasten(sink) })
+		r.settle(result{took: true})
+		r.poke()
 	}
 	return err
 }

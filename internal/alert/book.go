@@ -16,7 +16,9 @@ const (
 	// before it for resolved: what is wrong may not have been looked at yet.
 	startCalm = 2 * time.Minute
 	// again is how long after it grew worse an alert is not told once more that it did, when
-	// it is its severity alone that goes up and down.
+	// it is its severity alone that goes up and down. What is there again so soon after its
+	// end is resolved only after it was gone for so long: what comes and goes every few
+	// minutes is told once. A clock that is put back by less is only waited for.
 	again = time.Hour
 )
 
@@ -32,6 +34,9 @@ type Rule struct {
 	Name   string
 	Min    condition.Severity
 	Mirror bool // it is shown everything, and has no queue
+	// Each means that it is told each alert, for a program that keeps account of them: what
+	// a person is told in one digest is several messages for it.
+	Each bool
 }
 
 // repeat is after which time an alert of a severity is told again.
@@ -50,12 +55,13 @@ func (r Rule) wants(c *condition.Condition) bool {
 
 // record is the life of one alert.
 type record struct {
-	Condition condition.Condition `json:"condition"` // as it was seen last
-	Opened    time.Time           `json:"opened"`    // when it was told first; zero: not yet
-	Told      time.Time           `json:"told"`      // when it was told last
-	Worse     time.Time           `json:"worse"`     // when it was told last that it grew worse
-	Level     int                 `json:"level"`     // steps that were told
-	Gone      time.Time           `json:"gone"`      // since when it is not seen; zero: it is
+	Condition condition.Condition `json:"condition"`      // as it was seen last
+	Opened    time.Time           `json:"opened"`         // when it was told first; zero: not yet
+	Told      time.Time           `json:"told"`           // when it was told last
+	Worse     time.Time           `json:"worse"`          // when it was told last that it grew worse
+	Level     int                 `json:"level"`          // steps that were told
+	Gone      time.Time           `json:"gone"`           // since when it is not seen; zero: it is
+	Calm      time.Duration       `json:"calm,omitempty"` // how long it must be gone, when that is longer than for others
 	Ack       *Ack                `json:"ack,omitempty"`
 	Sinks     []string            `json:"sinks"` // that were told of it, or are about to be
 
@@ -67,10 +73,14 @@ type record struct {
 type Book struct {
 	records map[string]*record
 	queues  map[string]*queue
-	started time.Time // of this process
-	seq     uint64    // counts notices
+	healths map[string]*health
+	ended   map[string]time.Time // when an alert was resolved; not for long
+	started time.Time            // of this process
+	latest  time.Time            // that the book was given
+	seq     uint64               // counts notices
 	dropped func(sink string, n int)
-	bound   int // of what is resolved and waits for one sink
+	unseen  func(*condition.Condition) bool // whether it cannot be said now that it is over
+	bound   int                             // of what is resolved and waits for one sink
 }
 
 // NewBook returns a book without alerts. dropped is told how many notices a queue gave up;
@@ -79,14 +89,21 @@ func NewBook(now time.Time, dropped func(sink string, n int)) *Book {
 	if dropped == nil {
 		dropped = func(string, int) {}
 	}
-	return &Book{records: map[string]*record{}, queues: map[string]*queue{}, started: now, dropped: dropped, bound: maxPending}
+	return &Book{records: map[string]*record{}, queues: map[string]*queue{}, healths: map[string]*health{}, ended: map[string]time.Time{}, started: now,
+		dropped: dropped, unseen: func(*condition.Condition) bool { return false }, bound: maxPending}
 }
 
 // Update takes in what is wrong at now, and returns whether anything changed that is to be
-// kept. While the clock is suspect nothing that follows from dates changes, and nothing is
-// repeated.
+// kept. While the clock is suspect, or a little behind where it was, nothing that follows
+// from dates changes, and nothing is repeated.
 func (b *Book) Update(now time.Time, rules Rules, wrong []condition.Condition, suspect bool) (changed bool) {
 	b.keepQueues(rules.Sinks)
+	suspect = b.behind(now) || suspect
+	for id, at := range b.ended {
+		if now.Sub(at) >= again || at.Sub(now) >= again {
+			delete(b.ended, id)
+		}
+	}
 	seen := make(map[string]bool, len(wrong))
 	for i := range wrong {
 		c := &wrong[i]
@@ -104,22 +121,35 @@ func (b *Book) Update(now time.Time, rules Rules, wrong []condition.Condition, s
 	return changed
 }
 
+// behind reports whether the clock has not come back yet to where it was before it was put
+// back a little. One that was put back by more was wrong before, and is believed now.
+func (b *Book) behind(now time.Time) bool {
+	if now.Before(b.latest) && b.latest.Sub(now) < again {
+		return true
+	}
+	b.latest = now
+	return false
+}
+
 // look takes in one condition that is there. Its severity, and which of its steps are
 // passed, follow from dates as well.
 func (b *Book) look(now time.Time, rules Rules, c *condition.Condition, suspect bool) bool {
 	r, known := b.records[c.ID]
 	if suspect && (c.Code.Definition().Dated || len(c.Steps) > 0) {
-		if known {
-			r.carried = false
-		}
-		return false
+		return known && r.seen()
+	}
+	if suspect && known && !c.Ends.IsZero() && c.Severity.Worse(r.Condition.Severity) {
+		c.Severity = r.Condition.Severity // it may be worse for its end alone
 	}
 	if !known {
 		r = &record{}
+		if _, restless := b.ended[c.ID]; restless {
+			r.Calm = again
+		}
 		b.records[c.ID] = r
 	}
 	before := *r
-	r.carried, r.Gone = false, time.Time{}
+	r.seen()
 	if known && !r.Condition.Since.IsZero() && r.Condition.Since.Before(c.Since) && r.Condition.Code == c.Code {
 		c.Since = r.Condition.Since
 	}
@@ -136,6 +166,13 @@ func (b *Book) look(now time.Time, rules Rules, c *condition.Condition, suspect 
 	return !known || event != "" || len(before.Sinks) != len(r.Sinks) || !before.Gone.Equal(r.Gone) || !same(&before.Condition, &r.Condition) || before.Level != r.Level
 }
 
+// seen notes that it is there, and returns whether that was in doubt.
+func (r *record) seen() bool {
+	gone := !r.Gone.IsZero()
+	r.carried, r.Gone = false, time.Time{}
+	return gone
+}
+
 // event says what is to be told of an alert, "" for nothing.
 func (r *record) event(now time.Time, rules Rules, c *condition.Condition, level int, suspect bool) Event {
 	if level == 0 && r.Opened.IsZero() {
@@ -144,10 +181,10 @@ func (r *record) event(now time.Time, rules Rules, c *condition.Condition, level
 	switch worse := c.Severity.Worse(r.Condition.Severity); {
 	case r.Opened.IsZero():
 		return Opened
-	case level > r.Level, worse && (r.Worse.After(now) || now.Sub(r.Worse) >= again):
+	case level > r.Level, worse && (r.acknowledged(now) || r.Worse.After(now) || now.Sub(r.Worse) >= again):
 		return Escalated
 	}
-	if r.Told.After(now) {
+	if r.Told.After(now) && !suspect {
 		r.Told = now // by a clock that was wrong
 	}
 	if suspect || r.acknowledged(now) {
@@ -159,8 +196,11 @@ func (r *record) event(now time.Time, rules Rules, c *condition.Condition, level
 	return ""
 }
 
-// acknowledged reports whether somebody sees to it.
-func (r *record) acknowledged(now time.Time) bool { return r.Ack != nil && now.Before(r.Ack.Until) }
+// acknowledged reports whether somebody sees to it. A word that was given by a clock far
+// ahead does not count.
+func (r *record) acknowledged(now time.Time) bool {
+	return r.Ack != nil && now.Before(r.Ack.Until) && r.Ack.At.Sub(now) < again
+}
 
 // tell queues an event for every sink that wants it.
 func (b *Book) tell(now time.Time, rules Rules, r *record, c *condition.Condition, event Event) {
@@ -204,6 +244,9 @@ func (b *Book) miss(now time.Time, rules Rules, id string, r *record, suspect bo
 	if suspect && dated {
 		return false
 	}
+	if b.unseen(&r.Condition) {
+		return r.seen() // as far as is known
+	}
 	if r.carried && now.Sub(b.started) < startCalm {
 		return false
 	}
@@ -215,7 +258,11 @@ func (b *Book) miss(now time.Time, rules Rules, id string, r *record, suspect bo
 	if first || r.Gone.After(now) {
 		r.Gone = now
 	}
-	if !dated && !r.carried && now.Sub(r.Gone) < calm {
+	wait := max(calm, r.Calm)
+	if r.carried || dated {
+		wait = r.Calm
+	}
+	if now.Sub(r.Gone) < wait {
 		return first
 	}
 	for _, sink := range rules.Sinks {
@@ -224,6 +271,7 @@ func (b *Book) miss(now time.Time, rules Rules, id string, r *record, suspect bo
 		}
 	}
 	delete(b.records, id)
+	b.ended[id] = now
 	return true
 }
 

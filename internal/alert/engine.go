@@ -27,6 +27,9 @@ type Options struct {
 	Every time.Duration // how often it is looked at what is wrong, without being woken; 0 is 15 s
 	// Look returns what is wrong, and whether the clock is suspect.
 	Look func(now time.Time) (wrong []condition.Condition, suspect bool)
+	// Unseen reports whether something that was wrong cannot be looked at now, so that it is
+	// not known to be over because it was not found; nil for never. It may not call the engine.
+	Unseen func(*condition.Condition) bool
 	// Tell is told of what happens, for log and metrics.
 	Tell Observer
 }
@@ -49,6 +52,7 @@ type Sink struct {
 	Timeout time.Duration // of one message
 	// Key tells whether the sink of a later configuration is the same one; "" is never the same.
 	Key    string
+	Each   bool // it is told each alert, and not in a digest
 	Sender Sender
 	Mirror Mirror
 }
@@ -85,6 +89,9 @@ type Engine struct {
 func New(o Options) *Engine {
 	e := &Engine{options: o, wake: make(chan struct{}, 1), replace: durable.Replace, first: map[string]time.Time{}}
 	e.book = NewBook(time.Now(), func(sink string, n int) { o.Tell.Sent(sink, "dropped", n) })
+	if o.Unseen != nil {
+		e.book.unseen = o.Unseen
+	}
 	return e
 }
 
@@ -100,13 +107,15 @@ func (e *Engine) Configure(s Setting) {
 	}
 	var next []*runner
 	for _, sink := range s.Sinks {
-		rules.Sinks = append(rules.Sinks, Rule{Name: sink.Name, Min: sink.Min, Mirror: sink.Mirror != nil})
+		rules.Sinks = append(rules.Sinks, Rule{Name: sink.Name, Min: sink.Min, Mirror: sink.Mirror != nil, Each: sink.Each})
 		if i := slices.IndexFunc(e.runners, func(r *runner) bool { return r.sink.Name == sink.Name && r.sink.Key == sink.Key && sink.Key != "" }); i >= 0 {
 			next = append(next, e.runners[i])
 			e.runners = slices.Delete(e.runners, i, i+1)
 			continue
 		}
 		next = append(next, newRunner(e, sink, turns[sink.Name]))
+		e.book.health(sink.Name).next = time.Time{} // it may have been mended
+		e.book.hasten(sink.Name)
 	}
 	for _, gone := range e.runners {
 		gone.stop()
@@ -199,7 +208,7 @@ func (e *Engine) load() error {
 	err := read.Load(e.options.File) // from a disk that may not answer
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.book.records, e.book.queues, e.book.seq = read.records, read.queues, read.seq
+	e.book.adopt(read)
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/spinecert/spinecert/internal/durable"
 )
@@ -22,15 +23,17 @@ const schema = 1
 
 // kept is the form of the file.
 type kept struct {
-	Schema int               `json:"schema"`
-	Seq    uint64            `json:"seq"`
-	Alerts []*record         `json:"alerts"`
-	Queues map[string]*queue `json:"queues"`
+	Schema int                  `json:"schema"`
+	Seq    uint64               `json:"seq"`
+	Alerts []*record            `json:"alerts"`
+	Queues map[string]*queue    `json:"queues"`
+	Sinks  map[string]*health   `json:"sinks"`
+	Ended  map[string]time.Time `json:"ended"`
 }
 
 // marshal returns the book in the form of its file.
 func (b *Book) marshal() ([]byte, error) {
-	k := kept{Schema: schema, Seq: b.seq, Alerts: make([]*record, 0, len(b.records)), Queues: b.queues}
+	k := kept{Schema: schema, Seq: b.seq, Alerts: make([]*record, 0, len(b.records)), Queues: b.queues, Sinks: b.healths, Ended: b.ended}
 	for _, r := range b.records {
 		k.Alerts = append(k.Alerts, r)
 	}
@@ -68,37 +71,55 @@ func (b *Book) unmarshal(data []byte) error {
 			}
 		}
 	}
-	if k.Queues == nil {
-		k.Queues = map[string]*queue{}
+	b.records, b.queues, b.seq = records, filled(k.Queues), k.Seq
+	b.healths, b.ended = filled(k.Sinks), filled(k.Ended)
+	for name, h := range b.healths {
+		if h == nil {
+			delete(b.healths, name)
+		}
 	}
-	b.records, b.queues, b.seq = records, k.Queues, k.Seq
 	return nil
 }
 
+// filled makes a map where there is none.
+func filled[V any](m map[string]V) map[string]V {
+	if m == nil {
+		return map[string]V{}
+	}
+	return m
+}
+
+// adopt takes over what another book knows.
+func (b *Book) adopt(read *Book) {
+	b.records, b.queues, b.healths, b.ended, b.seq = read.records, read.queues, read.healths, read.ended, read.seq
+}
+
 // Load takes in what is in the file. That there is none is no error. One that cannot be
-// understood is set aside under another name, and the error says so: everything that is
-// wrong is told anew then.
+// read or understood is set aside under another name, and the error says so: everything that
+// is wrong is told anew then.
 func (b *Book) Load(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would keep it for ever
-	if errors.Is(err, fs.ErrNotExist) {
+	err := b.load(path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	aside := path + ".bad"
+	if rerr := os.Rename(path, aside); rerr != nil {
+		return fmt.Errorf("read alerts %q: %w; it could not be set aside: %w", path, err, rerr)
+	}
+	return fmt.Errorf("read alerts %q: %w; it is %q now, and everything that is wrong is told anew", path, err, aside)
+}
+
+func (b *Book) load(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would keep it for ever
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	data, err := readAll(f)
 	if err != nil {
-		return fmt.Errorf("read alerts %q: %w", path, err)
+		return err
 	}
-	if err := b.unmarshal(data); err != nil {
-		aside := path + ".bad"
-		if rerr := os.Rename(path, aside); rerr != nil {
-			return fmt.Errorf("read alerts %q: %w; it could not be set aside: %w", path, err, rerr)
-		}
-		return fmt.Errorf("read alerts %q: %w; it is %q now, and everything that is wrong is told anew", path, err, aside)
-	}
-	return nil
+	return b.unmarshal(data)
 }
 
 func readAll(f *os.File) ([]byte, error) {

@@ -70,8 +70,9 @@ func (m *Message) Severity() condition.Severity {
 }
 
 // Sender takes messages. Send returns nil once the far side has taken the message for good;
-// any error means that it is sent again; one with Reached() true says that some have it, and
-// keeps no other message back. Errors say what is wrong without secrets: no
+// any error means that it is sent again. One with Reached() true says that some have it, one
+// with Refused() true that the far side looked at the message and does not want it: these keep
+// no other message back. What was refused is sent again in parts. Errors say what is wrong without secrets: no
 // password, and no path or query of an address. Send is not called again before it
 // returned, and returns soon after ctx ends.
 type Sender interface {

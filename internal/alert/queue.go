@@ -2,35 +2,33 @@ package alert
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/order"
 )
 
-const (
-	// maxPending bounds what is resolved and waits for one sink. What is active is bounded
-	// by what can be wrong.
-	maxPending = 20_000
-	// maxGroups is how many messages a sink is sent at once; what is of more groups is one digest.
-	maxGroups = 20
-)
+// maxPending bounds what is resolved and waits for one sink. What is active is bounded by
+// what can be wrong.
+const maxPending = 20_000
 
 // pending is a notice that a sink is still to be told.
 type pending struct {
 	Notice
-	Seq uint64 `json:"seq"`
+	Seq    uint64 `json:"seq"`
+	Tries  int    `json:"tries,omitempty"`  // in vain
+	Parcel string `json:"parcel,omitempty"` // what it is sent with, of what was refused by itself; "" for its group
+
+	next   time.Time // before which it is not sent, of what was refused
+	flying bool      // it is in a message that is on its way
+	after  *Notice   // what is left of it once that has arrived
 }
 
 // queue is what one sink is still to be told: of each alert one notice at most.
 type queue struct {
 	Pending map[string]*pending `json:"pending"` // by ID of the alert
 	over    int                 // of these that are resolved
+	each    bool                // see Rule
 }
 
 // keepQueues makes a queue for each sink, and forgets those of sinks that are gone.
@@ -38,6 +36,14 @@ func (b *Book) keepQueues(sinks []Rule) {
 	for _, s := range sinks {
 		if b.queues[s.Name] == nil && !s.Mirror {
 			b.queues[s.Name] = &queue{Pending: map[string]*pending{}}
+		}
+		if q := b.queues[s.Name]; q != nil {
+			q.each = s.Each
+		}
+	}
+	for name := range b.healths {
+		if !slices.ContainsFunc(sinks, func(s Rule) bool { return s.Name == name }) {
+			delete(b.healths, name)
 		}
 	}
 	for name := range b.queues {
@@ -57,11 +63,18 @@ func (b *Book) enqueue(sink string, n Notice) {
 		return
 	}
 	b.seq++
+	p := &pending{Notice: n, Seq: b.seq}
 	if before := q.Pending[n.Condition.ID]; before != nil {
-		n = merge(before.Notice, n)
+		p.Notice, p.Tries, p.Parcel, p.flying = merge(before.Notice, n), before.Tries, before.Parcel, before.flying
+		if before.after != nil {
+			n = merge(*before.after, n)
+		}
+		if before.flying {
+			p.after = &n
+		}
 		q.remove(n.Condition.ID)
 	}
-	q.Pending[n.Condition.ID] = &pending{n, b.seq}
+	q.Pending[n.Condition.ID] = p
 	if n.Event == Resolved {
 		q.over++
 	}
@@ -106,133 +119,6 @@ func merge(before, n Notice) Notice {
 		n.Event = before.Event
 	}
 	return n
-}
-
-// batch is a message, and what of a queue it is made of.
-type batch struct {
-	Message
-	made map[string]uint64
-}
-
-// take returns what a sink is to be told now, in messages. They stay in the queue until
-// they are done.
-func (b *Book) take(sink, host string, now time.Time) []*batch {
-	q := b.queues[sink]
-	if q == nil || len(q.Pending) == 0 {
-		return nil
-	}
-	groups := map[string][]*pending{}
-	for _, p := range q.Pending {
-		if r := b.records[p.Condition.ID]; r != nil && p.Event != Resolved {
-			p.Condition, p.Ack = r.Condition, r.Ack // as it is by now
-		}
-		group := groupOf(&p.Condition)
-		groups[group] = append(groups[group], p)
-	}
-	if len(groups) > maxGroups {
-		all := make([]*pending, 0, len(q.Pending))
-		for _, ps := range groups {
-			all = append(all, ps...)
-		}
-		m := newBatch(sink, host, "", all, now)
-		m.Groups = len(groups)
-		return []*batch{m}
-	}
-	out := make([]*batch, 0, len(groups))
-	for group, ps := range groups {
-		out = append(out, newBatch(sink, host, group, ps, now))
-	}
-	order.Sort(out, func(x, y *batch) int {
-		return cmp.Or(bySeverity(x.Severity(), y.Severity()), strings.Compare(x.Group, y.Group))
-	})
-	return out
-}
-
-// groupOf names what a condition is told together with.
-func groupOf(c *condition.Condition) string {
-	switch {
-	case c.Slot != "":
-		return "slot " + c.Slot
-	case c.Kind == condition.Environment:
-		return "environment " + c.Subject
-	}
-	return "host"
-}
-
-func newBatch(sink, host, group string, ps []*pending, now time.Time) *batch {
-	order.Sort(ps, func(x, y *pending) int { return inOrder(&x.Notice, &y.Notice) })
-	m := &batch{Message: Message{Host: host, Group: group, At: now, Total: len(ps), Groups: 1}, made: make(map[string]uint64, len(ps))}
-	sum := sha256.New()
-	fmt.Fprintln(sum, sink, host)
-	for _, p := range ps {
-		m.made[p.Condition.ID] = p.Seq
-		fmt.Fprintln(sum, p.Seq, p.Condition.ID, p.Event, p.At.UnixNano())
-		switch {
-		case p.Event == Resolved:
-			m.Resolved++
-		case p.Condition.Severity == condition.Critical:
-			m.Critical++
-		default:
-			m.Warning++
-		}
-		if len(m.Notices) < MaxNotices {
-			m.Notices = append(m.Notices, p.Notice)
-		}
-	}
-	m.ID = hex.EncodeToString(sum.Sum(nil)[:16])
-	return m
-}
-
-// inOrder puts what is active before what is resolved, the gravest first, and then what
-// ends first.
-func inOrder(x, y *Notice) int {
-	if x.Active() != y.Active() {
-		if x.Active() {
-			return -1
-		}
-		return 1
-	}
-	return byGravity(&x.Condition, &y.Condition)
-}
-
-func byGravity(x, y *condition.Condition) int {
-	return cmp.Or(bySeverity(x.Severity, y.Severity), byEnd(x.Ends.Time, y.Ends.Time), strings.Compare(x.ID, y.ID))
-}
-
-func bySeverity(x, y condition.Severity) int {
-	switch {
-	case x.Worse(y):
-		return -1
-	case y.Worse(x):
-		return 1
-	}
-	return 0
-}
-
-// byEnd puts what has an end before what has none.
-func byEnd(x, y time.Time) int {
-	switch {
-	case x.IsZero() && y.IsZero():
-		return 0
-	case x.IsZero():
-		return 1
-	case y.IsZero():
-		return -1
-	}
-	return x.Compare(y)
-}
-
-// done takes what a message said out of the queue, unless more has happened since.
-func (b *Book) done(sink string, m *batch) {
-	q := b.queues[sink]
-	if q == nil {
-		return
-	}
-	for id, seq := range m.made {
-		if p := q.Pending[id]; p != nil && p.Seq == seq {
-			q.remove(id)
-		}
-	}
 }
 
 // Pending counts the alerts of which a sink is still to be told something.

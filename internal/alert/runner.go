@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -14,8 +15,14 @@ const (
 	firstWait = 10 * time.Second // after a failure; it doubles
 	longWait  = 30 * time.Minute
 	showEvery = time.Minute // how often mirrors are shown everything
-	// failingAfter is how long a sink fails before that is a condition.
+	// failingAfter is how long a sink fails before that is a condition, and failingFrom how often.
 	failingAfter = 5 * time.Minute
+	failingFrom  = 2
+	// ownWait is the longest wait of a message that the far side refuses for its own sake.
+	ownWait = time.Hour
+	// inVain is how many messages in a row are refused for their own sake before the far
+	// side is taken for one that refuses everything.
+	inVain = 3
 )
 
 // runner sends to one sink.
@@ -28,16 +35,6 @@ type runner struct {
 
 	mu     sync.Mutex
 	cancel context.CancelFunc // nil while it does not run
-	health health
-}
-
-// health is how a sink stands.
-type health struct {
-	failures int       // in a row
-	since    time.Time // of the first of them
-	err      error     // of the last
-	sent     time.Time // when it last took something
-	next     time.Time // when it is tried again; zero: as soon as there is something
 }
 
 // newRunner returns a runner for a sink. turns are those of the one that had the name
@@ -110,63 +107,90 @@ func (r *runner) rest(ctx context.Context, wait time.Duration) {
 
 // waits reports whether it is not to be tried before its time.
 func (r *runner) waits() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.health.failures > 0 && !reached(r.health.err)
+	r.engine.mu.Lock()
+	defer r.engine.mu.Unlock()
+	return time.Now().Before(r.engine.book.health(r.sink.Name).next)
 }
 
-// reached reports whether something got through all the same, see Sender.
-func reached(err error) bool {
+// refusal says whether an error is about the message alone, and whether the far side would
+// take none of it, see Sender.
+func refusal(err error) (own, whole bool) {
 	var partly interface{ Reached() bool }
-	return errors.As(err, &partly) && partly.Reached()
+	var no interface{ Refused() bool }
+	whole = errors.As(err, &no) && no.Refused()
+	return whole || errors.As(err, &partly) && partly.Reached(), whole
 }
 
 // turn sends what there is, and returns when to look again at the latest.
 func (r *runner) turn(ctx context.Context) time.Duration {
-	var err error
+	var got result
 	if r.sink.Mirror != nil {
-		err = r.show(ctx)
+		got.took, got.way = r.show(ctx)
 	} else {
-		err = r.send(ctx)
+		got = r.send(ctx)
 	}
 	if ctx.Err() != nil {
 		return 0
 	}
-	wait := time.Hour // nothing comes without a word
-	if r.sink.Mirror != nil {
-		wait = showEvery
-	}
-	if err != nil {
-		wait = r.failed(err)
-	}
-	return wait
+	return r.settle(got)
 }
 
-// send sends every message there is, until one fails. One that reached some of those it is
-// for keeps nothing else back.
-func (r *runner) send(ctx context.Context) (partly error) {
+// send sends the messages there are. One that is refused for its own sake keeps no other
+// back, and waits by itself; any other failure ends the turn, unless others got through or it was refused before.
+func (r *runner) send(ctx context.Context) (got result) {
 	e := r.engine
 	e.mu.Lock()
 	messages := e.book.take(r.sink.Name, e.options.Host, time.Now())
 	e.mu.Unlock()
+	refused := 0
 	for _, m := range messages {
-		if err := r.deliver(ctx, &m.Message); err != nil {
+		err := r.deliver(ctx, &m.Message)
+		if ctx.Err() != nil && err != nil {
+			return got
+		}
+		if err != nil {
 			e.options.Tell.Sent(r.sink.Name, "failed", 1)
-			if !reached(err) {
-				return err
+			if !r.keepBack(m, err, got.took) {
+				got.way = err
+				return got
 			}
-			partly = err
+			got.own = err
+			if refused++; refused == inVain {
+				got.way = err
+				return got
+			}
 			continue
 		}
 		e.options.Tell.Sent(r.sink.Name, "sent", 1)
-		r.worked()
-		e.mu.Lock()
-		e.book.done(r.sink.Name, m)
-		e.version++
-		e.mu.Unlock()
-		_ = e.Save() // it has told
+		got.took, refused = true, 0
+		r.change(func(b *Book) { b.done(r.sink.Name, m) })
 	}
-	return partly
+	return got
+}
+
+// keepBack notes that a message failed, and reports whether it is to wait by itself. took
+// says that another got through just now.
+func (r *runner) keepBack(m *batch, err error, took bool) (own bool) {
+	own, whole := refusal(err)
+	own = own || took || m.held
+	r.change(func(b *Book) {
+		if own {
+			b.hold(r.sink.Name, m, whole, time.Now().Add(waitAfter(m.tries+1, ownWait, err)))
+		} else {
+			b.missed(r.sink.Name, m)
+		}
+	})
+	return own
+}
+
+// change changes the book, and writes it.
+func (r *runner) change(do func(*Book)) {
+	e := r.engine
+	e.mu.Lock()
+	do(e.book)
+	e.version++
+	e.mu.Unlock()
+	_ = e.Save() // it has told
 }
 
 // deliver gives a sink one message.
@@ -179,8 +203,8 @@ func (r *runner) mirror(ctx context.Context, active, resolved []Notice) error {
 	return r.turns.call(ctx, r.sink.Timeout, func(ctx context.Context) error { return r.sink.Mirror.Show(ctx, active, resolved) })
 }
 
-// show shows a mirror what is wrong, and what is not any more.
-func (r *runner) show(ctx context.Context) error {
+// show shows a mirror what is wrong, and what is not any more. took says that there was something.
+func (r *runner) show(ctx context.Context) (took bool, err error) {
 	e := r.engine
 	e.mu.Lock()
 	active := e.book.Active(r.sink.Min)
@@ -198,7 +222,7 @@ func (r *runner) show(ctx context.Context) error {
 		}
 	}
 	if len(active)+len(resolved) == 0 {
-		return nil
+		return false, nil
 	}
 	if err := r.mirror(ctx, active, resolved); err != nil {
 		e.options.Tell.Sent(r.sink.Name, "failed", 1)
@@ -208,12 +232,11 @@ func (r *runner) show(ctx context.Context) error {
 				r.keep(id, n)
 			}
 		}
-		return err
+		return false, err
 	}
 	e.options.Tell.Sent(r.sink.Name, "sent", 1)
-	r.worked()
 	r.showing = next
-	return nil
+	return true, nil
 }
 
 func (r *runner) keep(id string, n Notice) {
@@ -223,44 +246,42 @@ func (r *runner) keep(id string, n Notice) {
 	r.showing[id] = n
 }
 
-func (r *runner) worked() {
-	r.mu.Lock()
-	failures := r.health.failures
-	r.health = health{sent: time.Now()}
-	r.mu.Unlock()
-	if failures > 0 {
-		r.engine.options.Tell.Works(r.sink.Name)
+// settle notes what came of a turn, and returns how long to wait.
+func (r *runner) settle(got result) time.Duration {
+	e, now := r.engine, time.Now()
+	wait, longest := time.Hour, longWait // nothing comes without a word
+	if r.sink.Mirror != nil {
+		wait, longest = showEvery, showEvery
 	}
-}
-
-// failed notes an error, and returns how long to wait.
-func (r *runner) failed(err error) time.Duration {
-	now := time.Now()
-	r.mu.Lock()
-	h := &r.health
-	told := h.err != nil && h.err.Error() == err.Error()
-	if h.failures++; h.failures == 1 {
-		h.since = now
+	e.mu.Lock()
+	told, works, changed := e.book.note(r.sink.Name, now, got)
+	if changed {
+		e.version++
 	}
-	h.err = err
-	wait := waitAfter(h.failures, r.sink.Mirror != nil, err)
-	h.next = now.Add(wait)
-	r.mu.Unlock()
-	if !told {
-		r.engine.options.Tell.Failed(r.sink.Name, err)
+	h := e.book.health(r.sink.Name)
+	if h.next = (time.Time{}); got.way != nil {
+		wait = waitAfter(h.Down, longest, got.way)
+		h.next = now.Add(wait)
+	} else if n, next := e.book.held(r.sink.Name); n > 0 {
+		wait = min(wait, max(0, next.Sub(now)))
+	}
+	e.mu.Unlock()
+	if changed {
+		_ = e.Save() // it has told
+	}
+	switch err := cmp.Or(got.way, got.own); {
+	case works:
+		e.options.Tell.Works(r.sink.Name)
+	case err != nil && !told:
+		e.options.Tell.Failed(r.sink.Name, err)
 	}
 	return wait
 }
 
 // waitAfter doubles the wait with each failure, a little more or less, so that many hosts
-// do not come back at once. A mirror is what others rely on to be up to date.
-func waitAfter(failures int, mirror bool, err error) time.Duration {
-	wait := firstWait << min(failures-1, 10)
-	longest := longWait
-	if mirror {
-		longest = showEvery
-	}
-	wait = min(wait, longest)
+// do not come back at once.
+func waitAfter(failures int, longest time.Duration, err error) time.Duration {
+	wait := min(firstWait<<min(failures-1, 10), longest)
 	wait += time.Duration(rand.Int64N(int64(wait) / 4)) //nolint:gosec // not a secret
 	var asked interface{ RetryAfter() time.Duration }
 	if errors.As(err, &asked) {

@@ -66,19 +66,19 @@ func TestRetryAfter(t *testing.T) {
 	for _, tt := range []struct {
 		err      error
 		failures int
-		mirror   bool
+		longest  time.Duration
 		least    time.Duration
 		most     time.Duration
 	}{
-		{errors.New("x"), 1, false, 10 * time.Second, 13 * time.Second},
-		{errors.New("x"), 4, false, 80 * time.Second, 100 * time.Second},
-		{errors.New("x"), 1000, false, longWait, longWait * 5 / 4},
-		{errors.New("x"), 1000, true, time.Minute, 75 * time.Second},
-		{fmt.Errorf("send: %w", later(7*time.Minute)), 1, false, 7 * time.Minute, 7 * time.Minute},
-		{later(7 * time.Hour), 1, false, longWait, longWait},
-		{later(-time.Hour), 1, false, 10 * time.Second, 13 * time.Second},
+		{errors.New("x"), 1, longWait, 10 * time.Second, 13 * time.Second},
+		{errors.New("x"), 4, longWait, 80 * time.Second, 100 * time.Second},
+		{errors.New("x"), 1000, longWait, longWait, longWait * 5 / 4},
+		{errors.New("x"), 1000, showEvery, time.Minute, 75 * time.Second},
+		{fmt.Errorf("send: %w", later(7*time.Minute)), 1, longWait, 7 * time.Minute, 7 * time.Minute},
+		{later(7 * time.Hour), 1, longWait, longWait, longWait},
+		{later(-time.Hour), 1, longWait, 10 * time.Second, 13 * time.Second},
 	} {
-		if got := waitAfter(tt.failures, tt.mirror, tt.err); got < tt.least || got > tt.most {
+		if got := waitAfter(tt.failures, tt.longest, tt.err); got < tt.least || got > tt.most {
 			t.Errorf("%v, failure %d: %s", tt.err, tt.failures, got)
 		}
 	}

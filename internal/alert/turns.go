@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// returnPatience is how long a sink may take to return once its time is over.
-const returnPatience = 2 * time.Second
+// returnPatience is how long a sink may take to return once its time is over: a program has
+// half of it to end by itself.
+const returnPatience = 4 * time.Second
 
 // What is said of a sink that does not keep to its time.
 var (

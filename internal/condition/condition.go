@@ -127,9 +127,10 @@ func (a Affects) MarshalJSON() ([]byte, error) {
 // Moment is a time that is null in JSON while there is none.
 type Moment struct{ time.Time }
 
-// MarshalJSON writes RFC 3339 in UTC, or null.
+// MarshalJSON writes RFC 3339 in UTC, or null: also for a year that RFC 3339 does not have,
+// as one odd date must not take the whole answer away.
 func (t Moment) MarshalJSON() ([]byte, error) {
-	if t.IsZero() {
+	if year := t.UTC().Year(); t.IsZero() || year < 1 || year > 9999 {
 		return []byte("null"), nil
 	}
 	return t.UTC().MarshalJSON()
@@ -144,7 +145,10 @@ func (c *Condition) Complete(detail string) {
 		c.ID = ID(c.Code, c.Kind, c.Subject, detail)
 	}
 	if c.Command == "" {
-		c.Command = strings.NewReplacer("{subject}", c.Subject, "{slot}", c.Slot).Replace(d.Command)
+		c.Command = d.Command
+		if strings.Contains(c.Command, "{") {
+			c.Command = strings.ReplaceAll(strings.ReplaceAll(c.Command, "{subject}", c.Subject), "{slot}", c.Slot)
+		}
 	}
 	if c.Runbook == "" {
 		c.Runbook = c.Code.Runbook()

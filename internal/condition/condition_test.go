@@ -130,6 +130,11 @@ func TestJSON(t *testing.T) {
 	if strings.Contains(strings.ToLower(string(data)), "steps") {
 		t.Errorf("steps are in %s", data)
 	}
+	for _, odd := range []time.Time{time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -10*3600)), time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		if text, err := json.Marshal(condition.Moment{Time: odd}); err != nil || string(text) != "null" {
+			t.Errorf("%s: %s, %v", odd, text, err)
+		}
+	}
 	var back condition.Condition
 	if err := json.Unmarshal(data, &back); err != nil || !back.Ends.IsZero() {
 		t.Errorf("%v, %v", back.Ends, err)

@@ -40,6 +40,6 @@ func (r *reading) http(raw *rawHTTP, all *rawConfig, a *Admin) {
 	}
 	address, _ := r.listenTCP(raw.Listen)
 	if address.IsValid() && !address.Addr().IsLoopback() && !slot && !peers {
-		r.fail(raw.Listen.place, "must be a loopback address"+raw.Listen.not(a.HTTP), "write 127.0.0.1:9090: the pages have no login; or "+identity[len("write "):])
+		r.fail(raw.Listen.place, "must be a loopback address"+raw.Listen.not(a.HTTP), "write 127.0.0.1:9464: the pages have no login; or "+identity[len("write "):])
 	}
 }

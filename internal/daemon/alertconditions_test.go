@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spinecert/spinecert/internal/condition"
 	"github.com/spinecert/spinecert/internal/testpki"
+	"github.com/spinecert/spinecert/trust"
 )
 
 // heldToTable checks what one look found against the table.
@@ -184,4 +186,49 @@ func BenchmarkAlerts(b *testing.B) {
 			}
 		})
 	})
+}
+
+// TestSuperseded: a list that has ended is nothing to tell of where another covers the same.
+func TestSuperseded(t *testing.T) {
+	t.Parallel()
+	root := testpki.NewRoot(t, testpki.Name("Example Root"))
+	other := testpki.NewRoot(t, testpki.Name("Other Root"))
+	now := time.Now().Truncate(time.Second)
+	read := func(a *testpki.Authority, origin string, left time.Duration, opts ...testpki.CRLOption) *trust.CRL {
+		t.Helper()
+		opts = append(opts, testpki.ThisUpdate(now.Add(-48*time.Hour)), testpki.NextUpdate(now.Add(left)))
+		crl, err := trust.ReadCRL(a.CRL(t, opts...), origin, []*x509.Certificate{root.Cert, other.Cert})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return crl
+	}
+	one, two := testpki.IDP("http://crl.example/1.crl"), testpki.IDP("http://crl.example/2.crl")
+	bundle, err := trust.ParseBundle(trust.Source{Name: "t", Data: append(root.CertPEM(), other.CertPEM()...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const over, current = -time.Hour, time.Hour
+	for name, tt := range map[string]struct {
+		old, new *trust.CRL
+		complete bool
+		want     bool
+	}{
+		"same partition":                  {read(root, "/a.crl", over, one), read(root, "/b.crl", current, one), false, true},
+		"same partition, ended as well":   {read(root, "/a.crl", over, one), read(root, "/b.crl", over, one), false, false},
+		"another partition":               {read(root, "/a.crl", over, one), read(root, "/b.crl", current, two), true, false},
+		"of another issuer":               {read(root, "/a.crl", over, one), read(other, "/b.crl", current, one), true, false},
+		"without names":                   {read(root, "/a.crl", over), read(root, "/b.crl", current), false, false},
+		"without names, same file name":   {read(root, "/x/a.crl", over), read(root, "/y/a.crl", current), false, true},
+		"without names, and complete":     {read(root, "/a.crl", over), read(root, "/b.crl", current), true, true},
+		"a partition, for all the issuer": {read(root, "/a.crl", over), read(root, "/b.crl", current, one), true, false},
+	} {
+		state, err := trust.NewState(trust.StateConfig{Environment: "t", Profile: trust.Private, Bundle: bundle, Revocation: trust.Require, CRLs: []*trust.CRL{tt.old, tt.new}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := superseded(tt.old, state, tt.complete, now); got != tt.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/spinecert/spinecert/internal/admin"
@@ -24,11 +25,14 @@ import (
 const logSink = "journal"
 
 // alerts are what the daemon tells people by itself.
-type alerts struct{ *alert.Engine }
+type alerts struct {
+	*alert.Engine
+	beyond atomic.Pointer[map[string]bool] // IDs of what is wrong and only counted
+}
 
 func newAlerts(d *Daemon, c *config.Config) *alerts {
-	return &alerts{alert.New(alert.Options{
-		File: filepath.Join(c.State.Directory, alert.FileName), Host: hostName(), Look: d.lookForAlerts,
+	return &alerts{Engine: alert.New(alert.Options{
+		File: filepath.Join(c.State.Directory, alert.FileName), Host: hostName(), Look: d.lookForAlerts, Unseen: d.unseen,
 		Tell: alert.Observer{
 			Sent:       func(name, result string, n int) { d.metrics.alertsSent.WithLabelValues(name, result).Add(float64(n)) },
 			Failed:     d.sinkFailed,
@@ -67,8 +71,8 @@ func hostName() string {
 
 // lookForAlerts is what is wrong now, and whether the clock can be believed.
 func (d *Daemon) lookForAlerts(now time.Time) ([]condition.Condition, bool) {
-	suspect := d.clockSuspect() // as it is now: nothing is told by a clock that has just jumped
-	requests, _ := d.manager.RequestStatus(now)
+	suspect := d.clockSuspect()                 // as it is now: nothing is told by a clock that has just jumped
+	requests, _ := d.manager.RequestStatus(now) // the rest is a condition of its own
 	return d.conditions(now, requests, d.services.Status()), suspect
 }
 
@@ -96,7 +100,7 @@ func sinksOf(c *config.Config, o sink.Options) ([]alert.Sink, error) {
 	}
 	out := make([]alert.Sink, 0, len(made))
 	for i, s := range made {
-		out = append(out, alert.Sink{Name: s.Name, Type: s.Type, Min: s.Min, Timeout: configured[i].Timeout, Key: sinkKey(configured[i]), Sender: s.Sender, Mirror: s.Mirror})
+		out = append(out, alert.Sink{Name: s.Name, Type: s.Type, Min: s.Min, Timeout: configured[i].Timeout, Key: sinkKey(configured[i]), Each: countsEach(configured[i]), Sender: s.Sender, Mirror: s.Mirror})
 	}
 	return out, nil
 }
@@ -121,6 +125,18 @@ func sinkKey(s config.Sink) string {
 		return ""
 	}
 	return string(key)
+}
+
+// countsEach reports whether a sink is a program that keeps account of alerts, and not a
+// person who reads.
+func countsEach(s config.Sink) bool {
+	switch s.Type {
+	case config.SinkExec, config.SinkJournal:
+		return true
+	case config.SinkWebhook:
+		return s.Format != config.FormatTeams && s.Format != config.FormatSlack
+	}
+	return false
 }
 
 // apply puts what the configuration says of alerts in force.
@@ -165,7 +181,7 @@ func (d *Daemon) alertBackend() *admin.AlertBackend {
 	return &admin.AlertBackend{
 		List: func(context.Context) (admin.AlertList, error) { return d.alerts.List(time.Now()), nil },
 		Ack:  exclusive(d, d.ackAlert),
-		Test: exclusive(d, d.testSink),
+		Test: d.testSink, // which changes nothing, and keeps no change waiting
 	}
 }
 
@@ -184,6 +200,9 @@ func (d *Daemon) ackAlert(_ context.Context, c admin.Caller, r admin.AckRequest)
 }
 
 func (d *Daemon) testSink(ctx context.Context, c admin.Caller, r admin.TestRequest) (admin.TestResult, error) {
+	if d.handedOver.Load() {
+		return admin.TestResult{}, errLater
+	}
 	began := time.Now()
 	err := d.alerts.Test(ctx, r.Sink, began)
 	result := admin.TestResult{Sink: r.Sink, TookMS: time.Since(began).Milliseconds()}

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,8 +32,8 @@ type staleList struct {
 }
 
 // crlConditions tell which lists of an environment are past their renewal, cannot be
-// renewed and end soon, or were never had.
-func crlConditions(e *rotate.Environment, state *trust.State, mode trust.Mode, need *crlNeed, now time.Time, add adder) {
+// renewed and end soon, or were never had. It returns the IDs of those that are only counted.
+func crlConditions(e *rotate.Environment, state *trust.State, mode trust.Mode, need *crlNeed, now time.Time, add adder) (counted []string) {
 	stale := staleLists(e, state, mode, need, now)
 	for i, s := range stale {
 		c := condition.Condition{Code: condition.CRLStale, Kind: condition.Environment, Subject: e.Name(), Severity: s.severity, Since: s.since,
@@ -39,10 +41,14 @@ func crlConditions(e *rotate.Environment, state *trust.State, mode trust.Mode, n
 		if i == maxStale {
 			c.Message = fmt.Sprintf("%d more CRLs are in the same state; the next: %s", len(stale)-i, s.text)
 			add(c, "more")
-			return
+		}
+		if i >= maxStale {
+			counted = append(counted, condition.ID(c.Code, c.Kind, c.Subject, short(s.key)))
+			continue
 		}
 		add(c, short(s.key))
 	}
+	return counted
 }
 
 // short makes a word of a few characters of an address or a name.
@@ -61,6 +67,9 @@ func staleLists(e *rotate.Environment, state *trust.State, mode trust.Mode, need
 	var out []staleList
 	grace := e.Status().Config.Grace
 	for _, crl := range state.CRLs() {
+		if superseded(crl, state, e.Status().Config.Profile == trust.Private, now) {
+			continue
+		}
 		if s, ok := staleCRL(crl, asked[crl.Origin()], mode, grace, now); ok {
 			out = append(out, s)
 		}
@@ -77,6 +86,28 @@ func staleLists(e *rotate.Environment, state *trust.State, mode trust.Mode, need
 		return cmp.Or(strings.Compare(string(a.severity), string(b.severity)), a.since.Compare(b.since)) // critical comes before warning
 	})
 	return out
+}
+
+// superseded reports whether another list in force is current and covers what crl does: one
+// that was carried here, say, beside a file that has ended. complete: a list without a name covers
+// all that its issuer issued, and not only what the address it came from stands for.
+func superseded(crl *trust.CRL, state *trust.State, complete bool, now time.Time) bool {
+	scope := crl.Scope()
+	return slices.ContainsFunc(state.CRLs(), func(other *trust.CRL) bool {
+		if other == crl || !other.NextUpdate().After(now) || !bytes.Equal(other.Issuer(), crl.Issuer()) {
+			return false
+		}
+		o := other.Scope()
+		if o.OnlyUser != scope.OnlyUser || o.OnlyCA != scope.OnlyCA || len(o.RawNames) != len(scope.RawNames) {
+			return false
+		}
+		if len(scope.RawNames) == 0 { // each stands for the address it came from
+			return complete || other.Origin() == crl.Origin() || crl.CameFor(other.Origin()) || other.CameFor(crl.Origin())
+		}
+		return !slices.ContainsFunc(scope.RawNames, func(name []byte) bool {
+			return !slices.ContainsFunc(o.RawNames, func(have []byte) bool { return bytes.Equal(name, have) })
+		})
+	})
 }
 
 // staleCRL judges a list in force; asked is nil for one that is not fetched.

@@ -52,13 +52,18 @@ func (d *Daemon) conditions(now time.Time, requests []admin.Request, services []
 	for _, r := range requests {
 		d.requestCondition(r, g.config.Alerts.RequestPending, now, add)
 	}
+	d.requestsUnread(add)
 	live := d.liveTunnels()
 	refused := d.refusedForLists(now)
+	beyond := map[string]bool{}
 	for _, e := range d.keeper.Environments() {
 		need := needOf(d.keeper, e, tunnelsOf(live), refused)
-		environmentConditions(e, d.modeOf(e, live), need, now, add)
+		for _, id := range environmentConditions(e, d.modeOf(e, live), need, now, add) {
+			beyond[id] = true
+		}
 		d.caConditions(e, g.config.Alerts.CA, slots, now, add)
 	}
+	d.alerts.beyond.Store(&beyond)
 	for _, t := range live {
 		d.tunnelConditions(t, add)
 	}

@@ -66,13 +66,13 @@ func (d *Daemon) modeOf(e *rotate.Environment, live []*liveTunnel) trust.Mode {
 
 // environmentConditions are what is wrong with the trust of an environment, beside the
 // dates of its CAs. mode is the strictest with which somebody is judged in it, and need
-// which lists that takes.
-func environmentConditions(e *rotate.Environment, mode trust.Mode, need *crlNeed, now time.Time, add adder) {
+// which lists that takes. It returns the IDs of what is wrong and only counted.
+func environmentConditions(e *rotate.Environment, mode trust.Mode, need *crlNeed, now time.Time, add adder) []string {
 	st := e.Status()
 	refusalCondition(e.Name(), st, add)
 	state := e.Trust()
 	if state == nil {
-		return
+		return nil
 	}
 	c := condition.Condition{Kind: condition.Environment, Subject: e.Name(), Severity: condition.Warning}
 	if state.Revocation() == trust.Off {
@@ -92,9 +92,10 @@ func environmentConditions(e *rotate.Environment, mode trust.Mode, need *crlNeed
 		c.Hint = "keep one environment in each set of trust files: with these, a peer of one passes as a peer of the other"
 		add(c, "")
 	}
-	if mode != trust.Off {
-		crlConditions(e, state, mode, need, now, add)
+	if mode == trust.Off {
+		return nil
 	}
+	return crlConditions(e, state, mode, need, now, add)
 }
 
 // refusalCondition is what of the trust files, or of crl.files, was not taken.

@@ -156,9 +156,7 @@ func TestSystemdSocketNotReady(t *testing.T) {
 	}
 	leaf := h.identity("pcs", providerName)
 	h.until("the tunnel is open", func() bool { return h.status().Tunnels[0].State == "open" })
-	if !h.leafAt(at[0], leaf) {
-		t.Error("it does not serve the slot")
-	}
+	h.until("it serves the slot", func() bool { return h.leafAt(at[0], leaf) }) // its status follows the slot, and its listener a moment later
 }
 
 // TestSystemdSocketOutbound: whoever connects acts with our identity.

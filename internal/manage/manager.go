@@ -149,6 +149,14 @@ func (m *Manager) requestsOf(slot string) []state.Request {
 	return m.open[slot]
 }
 
+// Unread says what of the requests that wait could not be read, nil if that is nothing.
+func (m *Manager) Unread() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.load()
+	return m.broken
+}
+
 // Requests returns the requests that wait, oldest first. The error names what lies
 // beside them and cannot be read; the others are returned all the same.
 func (m *Manager) Requests() ([]state.Request, error) {

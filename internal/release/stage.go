@@ -40,7 +40,7 @@ func (b *Build) fill(ctx context.Context) error {
 		from, to string
 		patterns []string
 	}{
-		{"docs", "doc", []string{"*.md", "rules.yml", "dashboard.json", "*.png"}},
+		{"docs", "doc", []string{"*.md", "*.yml", "*.json", "*.png"}},
 		{"systemd", "units", unitPatterns},
 		{"packaging/deb", "deb", []string{"p*inst", "p*rm"}},
 		{"packaging/rpm", "rpm", []string{"*.sh"}},

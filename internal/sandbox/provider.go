@@ -22,11 +22,17 @@ func listenLoopback(ctx context.Context) (net.Listener, error) {
 	return listener, nil
 }
 
+// spareTimeout is how long a connection may wait for its first request. A client that opens
+// one, and meanwhile sends its request over another that has become free, keeps it as a
+// spare; it closes what it does not use after a minute, and ours must not be earlier: that
+// would look like a connection that the daemon has cut.
+const spareTimeout = 5 * time.Minute
+
 // provider is the local service behind the inbound tunnel: plain HTTP on
 // loopback that answers with what it was sent.
 func provider() *http.Server {
 	return &http.Server{
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: spareTimeout,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 			if err != nil {

@@ -239,7 +239,7 @@ func (p *proxy) server() *http.Server {
 		ErrorLog: log.New(remarks{p.ledger}, "", 0),
 	}
 	return &http.Server{
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: spareTimeout,
 		ErrorLog:          log.New(remarks{p.ledger}, "", 0),
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, generationKey{}, p.current.Load())

@@ -44,6 +44,7 @@ func (a *alertmanager) Show(ctx context.Context, active, resolved []alert.Notice
 		return err
 	}
 	defer f.close()
+	f.public = f.url.RawQuery == "" // a path is where it stands behind a proxy
 	now := a.now()
 	address := f.url.JoinPath("api", "v2", "alerts")
 	var errs []error

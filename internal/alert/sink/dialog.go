@@ -16,6 +16,7 @@ type dialog struct {
 	secure  bool
 	relay   string
 	step    string // what is being done, for errors
+	judged  bool   // the relay was given the mail itself
 	secrets []string
 	end     func()
 }
@@ -61,6 +62,7 @@ func (s *dialog) hand(from string, to []string, body []byte) (took []string, no 
 	if _, err := data.Write(body); err != nil {
 		return nil, nil, err
 	}
+	s.judged = true
 	if err := data.Close(); err != nil {
 		return nil, nil, err
 	}
@@ -80,7 +82,7 @@ func (s *dialog) failed(ctx context.Context, err error) *Error {
 	}
 	switch {
 	case errors.As(err, &answer):
-		return &Error{text: do + ": refused: " + s.words(answer), cause: err, advice: adviceOn(answer.Code)}
+		return &Error{text: do + ": refused: " + s.words(answer), cause: err, advice: adviceOn(answer.Code), refused: s.judged && answer.Code >= 500}
 	case ctx.Err() != nil: // whatever broke, broke by that
 		e := failed(do, ctx.Err(), nil)
 		e.cause = errors.Join(ctx.Err(), err)

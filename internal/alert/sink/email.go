@@ -99,7 +99,7 @@ func (e *email) Send(ctx context.Context, m *alert.Message) error {
 	}
 	body, err := e.compose(tidy(m))
 	if err != nil {
-		return failed("write the mail", err, nil)
+		return unwritten("the mail", err)
 	}
 	ctx, stop := limited(ctx, e.c.Timeout)
 	defer stop()

@@ -18,6 +18,7 @@ type Error struct {
 	advice  string
 	wait    time.Duration
 	reached bool
+	refused bool
 }
 
 // Error returns the line.
@@ -35,10 +36,20 @@ func (e *Error) RetryAfter() time.Duration { return e.wait }
 // Reached reports whether the message got through to some, so that what is wrong need not keep other messages back.
 func (e *Error) Reached() bool { return e.reached }
 
+// Refused reports whether the far side looked at the message and did not want it, or it could not even be written: others may get through.
+func (e *Error) Refused() bool { return e.refused }
+
 // failed says that something did not work: "do: cause". secrets are words that the cause may repeat and nobody may see.
 func failed(do string, cause error, secrets []string) *Error {
 	text, advice := explain(cause)
 	return &Error{text: do + ": " + clean(hide(text, secrets), shortLimit), cause: cause, advice: advice}
+}
+
+// unwritten says that a message cannot be put into the form in which it is sent.
+func unwritten(what string, cause error) *Error {
+	e := failed("write "+what, cause, nil)
+	e.refused = true
+	return e
 }
 
 // explain puts what went wrong in a sentence, with the next action if there is one.

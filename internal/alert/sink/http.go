@@ -44,6 +44,7 @@ type far struct {
 	name     string // what errors call it
 	password string
 	secrets  []string
+	public   bool // its address is no secret that an answer could repeat, in whatever form
 	client   *http.Client
 }
 
@@ -62,6 +63,10 @@ func (e endpoint) open() (*far, error) {
 		return nil, err
 	}
 	f := &far{endpoint: e, url: u, name: u.Scheme + "://" + clean(u.Host, nameLimit), secrets: addressSecrets(u)}
+	f.public = e.addressFile == "" && u.RawQuery == "" && strings.Trim(u.Path, "/") == ""
+	if e.addressFile != "" && u.Scheme == "http" && (!loopback(u.Hostname()) || e.serverName != "" || e.ca != "") {
+		return nil, &Error{text: "post to " + f.name + ": an address that is kept in a file is not sent over plain http", advice: "write an https address into url_file; or, to another host without TLS, url: in place of it"}
+	}
 	if e.passwordFile != "" {
 		if f.password, err = firstLine("password_file", e.passwordFile); err != nil {
 			return nil, err
@@ -157,7 +162,7 @@ func rejected(err error) bool {
 }
 
 func (f *far) refused(do string, answer *http.Response, said []byte) *Error {
-	e := &Error{cause: &answered{answer.StatusCode}, wait: retryAfter(answer, time.Now())}
+	e := &Error{cause: &answered{answer.StatusCode}, wait: retryAfter(answer, time.Now()), refused: unwanted(answer.StatusCode)}
 	e.text = fmt.Sprintf("%s: answered %d", do, answer.StatusCode)
 	if words := http.StatusText(answer.StatusCode); words != "" {
 		e.text += " " + words
@@ -177,11 +182,24 @@ func (f *far) refused(do string, answer *http.Response, said []byte) *Error {
 		e.advice = "it asks for a pause, and has it"
 	}
 	if kind := answer.Header.Get("Content-Type"); strings.HasPrefix(kind, "text/plain") || strings.HasPrefix(kind, "application/json") {
-		if words := clean(hide(string(said), f.secrets), quoteLimit); words != "" {
+		switch words := clean(hide(string(said), f.secrets), quoteLimit); {
+		case words == "":
+		case f.public:
 			e.text += ": " + words
+		default:
+			e.text += " (its words are not shown: they may repeat the address)"
 		}
 	}
 	return e
+}
+
+// unwanted reports whether an answer is about what was sent, and not about who sends it and where to.
+func unwanted(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
 }
 
 // retryAfter is what an answer of 429 or 503 asks for (RFC 9110, Section 10.2.3), at most an hour.

@@ -158,8 +158,8 @@ func TestBadReceivers(t *testing.T) {
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = io.WriteString(w, "<html>secret</html>")
 		}, []string{"answered 502 Bad Gateway | "}},
-		{"repeats the path", plain(404, "Cannot POST /services/T0000SECRET/B0000"), []string{"answered 404", "is not shown", "still known there"}},
-		{"repeats the query", plain(400, "bad token hunter22hunter"), []string{"answered 400", "is not shown"}},
+		{"repeats the path", plain(404, "Cannot POST /services/T0000SECRET/B0000"), []string{"answered 404", "not shown", "still known there"}},
+		{"repeats the query", plain(400, "bad token hunter22hunter"), []string{"answered 400", "not shown"}},
 		{"forbidden", plain(403, "invalid_token"), []string{"answered 403 Forbidden: invalid_token", "username"}},
 		{"unknown status", plain(599, ""), []string{"answered 599 | "}},
 		{"redirect", func(w http.ResponseWriter, r *http.Request) {
@@ -176,6 +176,9 @@ func TestBadReceivers(t *testing.T) {
 			t.Parallel()
 			h := startHook(t, nil, c.answer)
 			sink := hookAt(h.URL + secretPath)
+			if strings.Contains("500 forbidden huge", c.name) { // what is quoted, where the address is no secret
+				sink = hookAt(h.URL)
+			}
 			if c.name == "hang" {
 				sink.Timeout = short
 			}
@@ -285,7 +288,7 @@ func TestSecretsAreReadEachTime(t *testing.T) {
 	}
 	rewrite(password, "hunter22\n")
 	err := send(t, s, one())
-	says(t, err, "answered 401 Unauthorized", "is not shown")
+	says(t, err, "answered 401 Unauthorized", "not shown")
 	without(t, err, "hunter22")
 	rewrite(password, "\n")
 	says(t, send(t, s, one()), "password_file", "its first line is empty", "write the password into")

@@ -22,7 +22,7 @@ func (p *program) Send(ctx context.Context, m *alert.Message) error {
 	m = tidy(m)
 	body, err := documentOf(m, p.version)
 	if err != nil {
-		return failed("write the message as JSON", err, nil)
+		return unwritten("the message as JSON", err)
 	}
 	ctx, stop := limited(ctx, p.timeout)
 	defer stop()

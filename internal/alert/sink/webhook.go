@@ -38,7 +38,7 @@ func (w *webhook) Send(ctx context.Context, m *alert.Message) error {
 	m = tidy(m)
 	body, err := w.body(m)
 	if err != nil {
-		return failed("write the body", err, nil)
+		return unwritten("the body", err)
 	}
 	f, err := w.far.open()
 	if err != nil {
