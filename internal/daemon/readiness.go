@@ -105,7 +105,7 @@ func (d *Daemon) watchdog(ctx context.Context) {
 	if err != nil || interval <= 0 {
 		return
 	}
-	d.notify(sd.SdNotifyWatchdog) // it may have been long ago that the process before said so, if there was one
+	d.notify(sd.SdNotifyWatchdog)                             // it may have been long ago that the process before said so, if there was one
 	t := time.NewTicker(max(interval/3, 50*time.Millisecond)) // nobody can be told as often as some variables say
 	defer t.Stop()
 	for {
