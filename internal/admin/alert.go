@@ -30,7 +30,7 @@ type Alert struct {
 	Told   Time     `json:"told"`   // when it was told last
 	Next   Time     `json:"next"`   // when it is told again, if nothing changes
 	Ack    *Ack     `json:"ack"`
-	Sinks  []string `json:"told_to"` // names of sinks; those that have it still to come are among them
+	Sinks  []string `json:"told_to"` // names of sinks that know of it
 }
 
 // Ack is the word of an operator that an alert is being seen to. Repeats are silent until

@@ -33,7 +33,7 @@ func (e *Engine) List(now time.Time) admin.AlertList {
 
 // alert is a record as others see it. e.mu is held.
 func (e *Engine) alert(r *record, now time.Time) admin.Alert {
-	a := admin.Alert{Condition: r.Condition, State: admin.AlertActive, Opened: admin.Time{Time: r.Opened}, Told: admin.Time{Time: r.Told}, Sinks: append([]string{}, r.Sinks...)}
+	a := admin.Alert{Condition: r.Condition, State: admin.AlertActive, Opened: admin.Time{Time: r.Opened}, Told: admin.Time{Time: r.Told}, Sinks: e.book.toldTo(r)}
 	repeat, step := e.rules.repeat(r.Condition.Severity), nextStep(r.Condition.Steps, now)
 	var again time.Time
 	if repeat > 0 && !r.Told.IsZero() {

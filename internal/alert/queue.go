@@ -121,6 +121,20 @@ func merge(before, n Notice) Notice {
 	return n
 }
 
+// toldTo names the sinks that know of an alert: not those that are still to be told that it
+// is there, which may be down.
+func (b *Book) toldTo(r *record) []string {
+	out := make([]string, 0, len(r.Sinks))
+	for _, name := range r.Sinks {
+		q := b.queues[name]
+		if q != nil && q.Pending[r.Condition.ID] != nil && q.Pending[r.Condition.ID].Event == Opened {
+			continue
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
 // Pending counts the alerts of which a sink is still to be told something.
 func (b *Book) Pending(sink string) int {
 	if q := b.queues[sink]; q != nil {

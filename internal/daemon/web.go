@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"github.com/spinecert/spinecert/internal/web"
 )
 
@@ -44,7 +46,7 @@ func (s *notice) next() <-chan struct{} {
 func (d *Daemon) serveWeb(ctx context.Context) error {
 	s := d.webServer()
 	if d.pages.peers == nil {
-		return serveHTTP(ctx, s, d.web)
+		return serveHTTP(ctx, s, netutil.LimitListener(d.web, webOpen)) // else a local user could take every descriptor
 	}
 	l := d.pages.peers.listen(ctx, d.web)
 	defer l.Close()
