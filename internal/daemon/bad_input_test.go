@@ -42,7 +42,7 @@ func TestBadConfiguration(t *testing.T) {
 		"key twice":             {"limits:", "state: {}\nlimits:", `:10:1: state: the key is written twice, first on line 9`, "remove one"},
 		"alias":                 {"slot: pcs", "slot: *pcs", `:7:\d+: anchors and aliases are not allowed`, "write the value out"},
 		"syntax":                {"limits: {", "limits: {{", `:\d+:\d+: `, ""},
-		"address not loopback":  {`http: {listen: "` + h.web, `http: {listen: "0.0.0.0:9090`, `:8:\d+: admin\.http\.listen: must be a loopback address`, "127.0.0.1:9090"},
+		"address not loopback":  {`http: {listen: "` + h.web, `http: {listen: "0.0.0.0:9090`, `:8:\d+: admin\.http\.listen: must be a loopback address`, "127.0.0.1:9464"},
 		"listener twice":        {`["127.0.0.1:0"]`, `["` + h.web + `"]`, `:7:\d+: tunnels\.ssp-in\.listen\[0\]: the address is taken by admin\.http`, "an address of its own"},
 		"outbound without word": {"direction: inbound", "direction: outbound", `:7:\d+: tunnels\.ssp-in\.allow_users: a TCP listener lends the identity`, `["*"]`},
 	} {
